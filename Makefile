@@ -1,0 +1,58 @@
+# Two commands: `make demo` (the embedded study, from nothing to the report) and `make test` (all tests).
+# Both set up .venv from requirements.lock first, once.
+
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format lock docs pictures clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
+
+setup: $(READY)  ## the virtual environment .venv, from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ct2vq needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)  ## run the embedded study: simulated DICOM to results/report/index.html
+	$(BIN)/python -m ct2vq run --cores $(CORES) --configfile config/demo.yaml
+	@$(BIN)/python -m ct2vq summary
+
+test: $(READY)  ## all tests, the end-to-end one included
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## tests that take seconds (no Snakemake runs, no real data)
+	$(BIN)/python -m pytest -m "not workflow and not realdata"
+
+lint: $(READY)  ## formatting and lint, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+format: $(READY)  ## format everything
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(READY)  ## config/README.md from the schemas
+	$(BIN)/python -m ct2vq config-docs > config/README.md
+
+lock:  ## requirements.lock from requirements.in, in a fresh environment
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.in
+	{ echo '# Exact versions of everything, made by `make lock` from requirements.in.'; \
+	  .venv-lock/bin/python -m pip freeze --all | grep -v '^pip==' | sed -E 's/^(torch==[0-9.]+)\+.*/\1/'; } > requirements.lock
+	rm -rf .venv-lock
+
+clean:  ## remove the demo's results, logs and checkpoints (not the environment)
+	rm -rf results logs benchmarks work .snakemake

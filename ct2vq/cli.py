@@ -1,0 +1,85 @@
+"""Commands beside the workflow: start a run that goes on after a crash, print the summary, apply a trained model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ct2vq.errors import Ct2vqError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    help="Run Snakemake with the given arguments, after removing the lock of a run that is dead.",
+)
+def run(context: typer.Context) -> None:
+    """Replace this process by Snakemake, so that the recorded owner of the lock is the process that runs."""
+    from ct2vq.study import record_owner, release_dead_lock
+
+    with _plain_errors():
+        removed = release_dead_lock()
+        if removed:
+            print(f"ct2vq: {removed}", file=sys.stderr)
+        record_owner()
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *context.args])
+
+
+@app.command(help="Print where the report is, and the mean metrics of every model.")
+def summary(
+    results: Annotated[Path, typer.Argument(help="folder of results")] = Path("results"),
+) -> None:
+    """Print the report's path and a table model x target."""
+    from ct2vq.compare import summary_lines
+    from ct2vq.files import read_tsv
+
+    table = results / "compare" / "summary.tsv"
+    with _plain_errors():
+        if not table.is_file():
+            raise Ct2vqError("there is no summary yet", path=table, hint="run the workflow first")
+        print("\n".join(summary_lines(read_tsv(table))))
+        print(f"\nreport: {(results / 'report' / 'index.html').resolve()}")
+
+
+@app.command(help="Apply a trained model to a new CT without SPECT: DICOM folder in, the synthesised images out.")
+def apply(
+    ct: Annotated[Path, typer.Argument(help="DICOM folder of the CT")],
+    output: Annotated[Path, typer.Argument(help="folder to write to")],
+    model: Annotated[
+        Path, typer.Option(help="a trained model: results/train/<model> (all folds are averaged)")
+    ] = Path("results/train/ddran"),
+    lung_mask: Annotated[Path | None, typer.Option(help="your own lung mask on the CT's grid (NIfTI)")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps")] = "cpu",
+) -> None:
+    """Convert, segment, crop, synthesise and draw one CT."""
+    from ct2vq.apply import apply_model
+
+    with _plain_errors():
+        written = apply_model(ct, output, model, lung_mask=lung_mask, device=device)
+        for path in written:
+            print(path)
+
+
+@app.command("config-docs", help="Print the page that documents every key of the configuration (config/README.md).")
+def config_docs() -> None:
+    """Print the reference of the configuration, made from the schemas."""
+    from ct2vq.reference import config_reference
+
+    print(config_reference(), end="")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """A known problem is one line and status 1, without a traceback."""
+    try:
+        yield
+    except Ct2vqError as error:
+        print(f"ct2vq: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -1,0 +1,215 @@
+"""The cohort: which cases there are, where their images lie, and who was left out and why.
+
+Imported while Snakemake builds the DAG: only light imports here.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ct2vq.config import TARGETS, cases_schema, schema_problems
+from ct2vq.errors import ConfigError
+
+VOLUMES = ("ct", "attenuation_ct", *TARGETS)
+EXCLUSION_COLUMNS = ("case_id", "stage", "reason")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One CT with the SPECT images that belong to it.
+
+    Attributes:
+        case_id: unique pseudonym.
+        patient_id: grouping key for folds and statistics.
+        sources: DICOM folder or file for each volume that the case has (`ct`, `attenuation_ct`, `perfusion`,
+            `ventilation`).
+        lung_mask: the user's own mask, if any.
+        attributes: the descriptive columns (`diagnosis`, `site`, `age`, `sex`), empty strings left out.
+    """
+
+    case_id: str
+    patient_id: str
+    sources: Mapping[str, str]
+    lung_mask: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The SPECT images that the case has."""
+        return tuple(target for target in TARGETS if target in self.sources)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of a study in the order of their table, without the excluded ones.
+
+    Attributes:
+        cases: the cases that take part.
+        exclusions: rows of the exclusion table (`case_id`, `stage`, `reason`).
+        simulated: whether the patients are simulated.
+    """
+
+    cases: tuple[Case, ...]
+    exclusions: tuple[Mapping[str, str], ...] = ()
+    simulated: bool = False
+
+    def __getitem__(self, case_id: str) -> Case:
+        return self._by_id()[case_id]
+
+    def _by_id(self) -> dict[str, Case]:
+        return {case.case_id: case for case in self.cases}
+
+    @property
+    def case_ids(self) -> list[str]:
+        """Identifiers of the cases that take part."""
+        return [case.case_id for case in self.cases]
+
+    def with_target(self, target: str) -> list[str]:
+        """Identifiers of the cases that have a target."""
+        return [case.case_id for case in self.cases if target in case.sources]
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets that at least one case has."""
+        return [target for target in TARGETS if self.with_target(target)]
+
+
+def load_cohort(config: Mapping[str, Any]) -> Cohort:
+    """The cohort that a configuration names.
+
+    Raises:
+        ConfigError: the table is missing, empty or wrong; every wrong row is named.
+    """
+    settings = config["cohort"]
+    simulated = settings["source"] == "simulated"
+    cases = _simulated_cases(config) if simulated else _read_cases(settings["cases"], settings["dicom_root"])
+    exclusions = _read_exclusions(settings["exclusions"], {case.case_id for case in cases})
+    excluded = {row["case_id"] for row in exclusions}
+    remaining = tuple(case for case in cases if case.case_id not in excluded)
+    if not remaining:
+        raise ConfigError("every case is excluded", path=settings["exclusions"])
+    return Cohort(remaining, tuple(exclusions), simulated)
+
+
+def _simulated_cases(config: Mapping[str, Any]) -> tuple[Case, ...]:
+    """Cases of the simulated cohort; their diagnoses are dealt in proportion, in an order set by the seed."""
+    number = config["simulate"]["cases"]
+    diagnoses = _dealt(config["simulate"]["diagnoses"], number)
+    random.Random(f"{config['seed']}:diagnoses").shuffle(diagnoses)
+    cases = []
+    for index, diagnosis in enumerate(diagnoses, start=1):
+        case_id = f"sim{index:03d}"
+        folder = f"results/simulate/{case_id}/dicom"
+        cases.append(
+            Case(
+                case_id,
+                f"patient{index:03d}",
+                {volume: f"{folder}/{volume}" for volume in VOLUMES},
+                attributes={"diagnosis": diagnosis, "site": "simulation"},
+            )
+        )
+    return tuple(cases)
+
+
+def _dealt(weights: Mapping[str, float], number: int) -> list[str]:
+    """`number` labels in proportion to their weights (largest remainders)."""
+    total = sum(weights.values())
+    shares = {name: number * weight / total for name, weight in weights.items()}
+    counts = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (counts[name] - shares[name], name))
+    for name in by_remainder[: number - sum(counts.values())]:
+        counts[name] += 1
+    return [name for name, count in counts.items() for _ in range(count)]
+
+
+def _read_cases(table: str, dicom_root: str) -> tuple[Case, ...]:
+    rows = _read_rows(table, list(cases_schema()["properties"]), cases_schema()["required"])
+    if not rows:
+        raise ConfigError("the cohort table has no rows", path=table, hint="add one line for each case")
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        problems += [f"line {line}: {problem}" for problem in schema_problems(row, cases_schema())]
+        case_id = row.get("case_id", "")
+        if case_id in seen:
+            problems.append(f"line {line}: case_id `{case_id}` stands already in line {seen[case_id]}")
+        seen.setdefault(case_id, line)
+        if not any(row.get(target) for target in TARGETS):
+            problems.append(f"line {line}: case `{case_id}` has neither `perfusion` nor `ventilation`")
+    if problems:
+        raise ConfigError("the cohort table is wrong:\n" + "\n".join(f"  - {p}" for p in problems), path=table)
+    return tuple(_case(row, Path(dicom_root)) for _, row in rows)
+
+
+def _case(row: Mapping[str, str], root: Path) -> Case:
+    return Case(
+        row["case_id"],
+        row["patient_id"],
+        {volume: str(root / row[volume]) for volume in VOLUMES if row.get(volume)},
+        lung_mask=str(root / row["lung_mask"]) if row.get("lung_mask") else None,
+        attributes={key: row[key] for key in ("diagnosis", "site", "age", "sex") if row.get(key)},
+    )
+
+
+def _read_exclusions(table: str, known: set[str]) -> list[dict[str, str]]:
+    if not Path(table).is_file():
+        return []
+    rows = _read_rows(table, list(EXCLUSION_COLUMNS), list(EXCLUSION_COLUMNS))
+    problems = []
+    for line, row in rows:
+        problems += [f"line {line}: `{column}` is empty" for column in EXCLUSION_COLUMNS if not row[column]]
+        if row["case_id"] and row["case_id"] not in known:
+            problems.append(f"line {line}: no case `{row['case_id']}` in the cohort")
+    if problems:
+        raise ConfigError("the exclusion table is wrong:\n" + "\n".join(f"  - {p}" for p in problems), path=table)
+    return [row for _, row in rows]
+
+
+def _read_rows(table: str, columns: list[str], required: list[str]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a TSV with their line numbers; comment lines (`#`) and blank lines are skipped."""
+    if not Path(table).is_file():
+        raise ConfigError(
+            "the table does not exist",
+            path=table,
+            key="cohort.cases",
+            hint="make it (config/README.md lists the columns), or try `make demo` first",
+        )
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as stream:
+            lines = [(n, row) for n, row in enumerate(csv.reader(stream, delimiter="\t"), start=1)]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the table is not UTF-8 text: {error}", path=table) from error
+    lines = [(n, row) for n, row in lines if row and not row[0].startswith("#") and any(cell.strip() for cell in row)]
+    if not lines:
+        raise ConfigError("the table is empty", path=table, hint=f"its first line names the columns: {columns}")
+    header = [cell.strip() for cell in lines[0][1]]
+    _check_header(header, columns, required, table)
+    rows = []
+    for line, cells in lines[1:]:
+        if len(cells) > len(header):
+            raise ConfigError(f"line {line} has {len(cells)} cells, the header has {len(header)}", path=table)
+        cells = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
+        rows.append((line, dict(zip(header, cells, strict=True))))
+    return rows
+
+
+def _check_header(header: list[str], columns: list[str], required: list[str], table: str) -> None:
+    missing = [column for column in required if column not in header]
+    if missing:
+        hint = "the columns are separated by tabs" if len(header) == 1 else f"columns found: {', '.join(header)}"
+        raise ConfigError(f"missing column {', '.join(f'`{c}`' for c in missing)}", path=table, hint=hint)
+    unknown = [column for column in header if column not in columns]
+    if unknown:
+        raise ConfigError(
+            f"unknown column {', '.join(f'`{c}`' for c in unknown)}",
+            path=table,
+            hint=f"known columns: {', '.join(columns)}",
+        )
+    repeated = sorted({column for column in header if header.count(column) > 1})
+    if repeated:
+        raise ConfigError(f"repeated column {', '.join(f'`{c}`' for c in repeated)}", path=table)

@@ -1,0 +1,179 @@
+"""The configuration of a study: read, checked against the schema, defaults filled in.
+
+Imported while Snakemake builds the DAG, on every cluster job again: only light imports here.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ct2vq.errors import ConfigError
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "workflow" / "schemas"
+TARGETS = ("perfusion", "ventilation")
+NETWORK_KINDS = ("ran",)
+#: what stands beside the models' names in tables and inputs
+RESERVED_NAMES = ("spect", "truth", "truth_visible", "ct", "lungs")
+
+
+@cache
+def config_schema() -> dict[str, Any]:
+    """The schema of the configuration; a model's `training` takes the keys of `train`, without their defaults."""
+    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text(encoding="utf-8"))
+    training = schema["properties"]["models"]["additionalProperties"]["properties"]["training"]
+    training["properties"] = _without_defaults(schema["properties"]["train"]["properties"])
+    return schema
+
+
+@cache
+def cases_schema() -> dict[str, Any]:
+    """The schema of a row of the cohort table."""
+    return yaml.safe_load((SCHEMAS / "cases.schema.yaml").read_text(encoding="utf-8"))
+
+
+def complete_config(config: dict[str, Any], source: str = "the configuration") -> dict[str, Any]:
+    """Check a configuration and fill in the defaults.
+
+    Args:
+        config: the mapping read from the config files; it is not changed.
+        source: file name for messages.
+
+    Raises:
+        ConfigError: with every wrong key and value, and a suggestion for a misspelt key.
+    """
+    completed = copy.deepcopy(config)
+    _fill_defaults(completed, config_schema())
+    problems = schema_problems(completed, config_schema()) or _contradictions(completed)
+    if problems:
+        raise ConfigError(f"{source} is wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return completed
+
+
+def schema_problems(instance: Any, schema: dict[str, Any]) -> list[str]:
+    """Every departure of `instance` from `schema`, each in one line that names the key."""
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(schema)
+    return [
+        line
+        for error in sorted(validator.iter_errors(instance), key=lambda error: [str(part) for part in error.path])
+        for line in _explain(error)
+    ]
+
+
+def model_training(config: dict[str, Any], model: str) -> dict[str, Any]:
+    """The training settings of a model: `train` with the model's own `training` over it."""
+    return _merged(config["train"], config["models"][model].get("training", {}))
+
+
+def models_for(config: dict[str, Any], target: str) -> list[str]:
+    """The models that predict a target, in the order of the configuration."""
+    return [name for name, model in config["models"].items() if target in model["targets"]]
+
+
+def is_network(model: dict[str, Any]) -> bool:
+    """Whether a model is trained by gradient descent (the others are closed-form baselines)."""
+    return model["kind"] in NETWORK_KINDS
+
+
+def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for key, value in override.items():
+        merged[key] = _merged(merged[key], value) if isinstance(value, dict) and key in merged else value
+    return merged
+
+
+def _without_defaults(properties: dict[str, Any]) -> dict[str, Any]:
+    stripped = copy.deepcopy(properties)
+    for schema in stripped.values():
+        schema.pop("default", None)
+        if "properties" in schema:
+            schema["properties"] = _without_defaults(schema["properties"])
+    return stripped
+
+
+def _fill_defaults(instance: Any, schema: dict[str, Any]) -> None:
+    if not isinstance(instance, dict):
+        return
+    properties = schema.get("properties", {})
+    for key, subschema in properties.items():
+        if "default" in subschema and instance.get(key) is None and key not in instance:
+            instance[key] = copy.deepcopy(subschema["default"])
+        if key in instance:
+            _fill_defaults(instance[key], subschema)
+    extra = schema.get("additionalProperties")
+    if isinstance(extra, dict):
+        for key in instance.keys() - properties.keys():
+            _fill_defaults(instance[key], extra)
+
+
+def _explain(error: Any) -> list[str]:
+    where = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in known]
+        return [f"unknown key `{_join(where, key)}`{_suggest(key, known)}" for key in unknown]
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        return [f"key `{_join(where, key)}` is missing" for key in missing]
+    description = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    reason = error.message if len(error.message) < 200 else f"wrong value ({error.validator})"
+    return [f"key `{where}`: {reason}" + (f" ({description})" if description else "")]
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _suggest(key: Any, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; known keys here: {', '.join(known)}" if known else "; no keys are known here"
+
+
+def _contradictions(config: dict[str, Any]) -> list[str]:
+    """What a schema cannot say."""
+    problems = []
+    for threshold in config["evaluate"]["function_thresholds"]:
+        if threshold["low"] > threshold["high"]:
+            problems.append(
+                f"key `evaluate.function_thresholds`: `{threshold['name']}` has low {threshold['low']} above "
+                f"high {threshold['high']}, so a voxel would be both"
+            )
+    low, high = config["crop"]["window_hu"]
+    if low >= high:
+        problems.append(f"key `crop.window_hu`: the window runs from {low} to {high}; the first must be the smaller")
+    low, high = config["simulate"]["motion"]["diaphragm_mm"]
+    if low > high:
+        problems.append(f"key `simulate.motion.diaphragm_mm`: the range runs from {low} to {high}")
+    if config["cohort"]["source"] == "simulated" and not sum(config["simulate"]["diagnoses"].values()):
+        problems.append("key `simulate.diagnoses`: every diagnosis has frequency 0")
+    problems += _unknown_pairs(config)
+    for name, model in config["models"].items():
+        if name in RESERVED_NAMES:
+            problems.append(f"key `models.{name}`: `{name}` names a kind of image in the tables; choose another name")
+        divisor = 2 ** (model.get("network", {}).get("levels", 1) - 1)
+        if is_network(model) and config["crop"]["multiple"] % divisor:
+            problems.append(
+                f"key `crop.multiple`: {config['crop']['multiple']} is not a multiple of {divisor}, which "
+                f"`models.{name}.network.levels` needs"
+            )
+    return problems
+
+
+def _unknown_pairs(config: dict[str, Any]) -> list[str]:
+    problems = []
+    for first, second, target in config["compare"]["pairs"]:
+        for model in (first, second):
+            if model not in config["models"]:
+                problems.append(f"key `compare.pairs`: no model `{model}` in `models`{_suggest(model, list(config['models']))}")
+            elif target not in config["models"][model]["targets"]:
+                problems.append(f"key `compare.pairs`: model `{model}` does not predict `{target}`")
+    return problems

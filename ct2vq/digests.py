@@ -1,0 +1,195 @@
+"""Content digests: what a stage's code is, and what a raw folder holds.
+
+Snakemake's own code trigger sees only a script's file. Each rule therefore passes, as a param, a digest of its adapter
+and of every `ct2vq` module that the adapter uses, directly or through others, together with the pinned versions of the
+libraries that those modules import. A changed line reruns the stages that depend on it; a touched file, a changed
+comment or docstring reruns nothing.
+
+Imported while Snakemake builds the DAG: only light imports here.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from ct2vq.errors import DicomError
+from ct2vq.files import sha256_file, sha256_text, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "ct2vq"
+#: modules that can change what a run says but not what it computes
+WITHOUT_EFFECT = frozenset({"ct2vq.errors", "ct2vq.logs"})
+AS_SIMULATED = "as simulated"
+#: distributions whose import name is not their own name
+DISTRIBUTIONS = {"ants": "antspyx", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+@cache
+def code_digest(entry: str, root: Path = ROOT) -> str:
+    """Digest of a script, of the project's modules that it uses, and of the pinned libraries that these import.
+
+    Args:
+        entry: path of the script relative to the project's root, such as `scripts/register.py`.
+        root: the project's root.
+    """
+    modules, libraries = _closure(root / entry, root)
+    parts = {path.relative_to(root).as_posix(): _meaning(path) for path in modules}
+    pins = _pins(root / "requirements.lock")
+    parts |= {f"pin:{name}": pins[name] for name in libraries if name in pins}
+    return sha256_text(json.dumps(parts, sort_keys=True))[:16]
+
+
+def folder_digest(source: Path, cache_folder: Path) -> str:
+    """Digest of the names, sizes and contents of all files under a folder (or of one file).
+
+    Content hashes are kept in `cache_folder` and reused while a file's size and modification time are unchanged.
+
+    Returns:
+        16 hexadecimal digits, or `missing` / `empty`, so that a folder that appears later is noticed.
+    """
+    files = list(_files(source))
+    if not files:
+        return "empty" if source.exists() else "missing"
+    cache_file = cache_folder / f"{sha256_text(str(source.absolute()))[:32]}.json"
+    known = _read_cache(cache_file)
+    entries = {name: _entry(path, known.get(name)) for name, path in files}
+    if entries != known:
+        write_text(json.dumps(entries, sort_keys=True), cache_file)
+    return _contents_digest({name: entry["sha256"] for name, entry in entries.items()})
+
+
+def simulated_digest(source: Path, manifest: Path, cache_folder: Path) -> str:
+    """`as simulated` while a simulated folder holds what the simulation wrote (or is still to come), else its digest.
+
+    A folder that does not exist yet has no digest, and a param that changed once the folder is there would rerun the
+    stage; a slice that somebody replaced must.
+
+    Args:
+        source: the DICOM folder of one volume.
+        manifest: `manifest.json` of the case: SHA-256 by path relative to the case's DICOM folder.
+        cache_folder: where content hashes are kept.
+    """
+    if not (source.is_dir() and manifest.is_file()):
+        return AS_SIMULATED
+    written = json.loads(manifest.read_text(encoding="utf-8"))
+    prefix = f"{source.name}/"
+    expected = {name.removeprefix(prefix): digest for name, digest in written.items() if name.startswith(prefix)}
+    found = folder_digest(source, cache_folder)
+    return AS_SIMULATED if found == _contents_digest(expected) else found
+
+
+def _contents_digest(contents: dict[str, str]) -> str:
+    return sha256_text(json.dumps(sorted(contents.items())))[:16]
+
+
+def _files(source: Path) -> Iterator[tuple[str, Path]]:
+    if source.is_file():
+        yield source.name, source
+    for folder, subfolders, names in os.walk(source):
+        subfolders.sort()
+        for name in sorted(names):
+            path = Path(folder) / name
+            yield path.relative_to(source).as_posix(), path
+
+
+def _entry(path: Path, known: dict | None) -> dict:
+    try:
+        status = path.stat()
+        if known and (known["size"], known["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+            return known
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(path)}
+    except OSError as error:
+        raise DicomError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _read_cache(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _closure(entry: Path, root: Path) -> tuple[set[Path], set[str]]:
+    """The project files reachable from `entry` by imports, and the distributions that they import."""
+    reached: set[Path] = set()
+    libraries: set[str] = set()
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        for name in _imports(path, root):
+            if name.split(".")[0] == PACKAGE:
+                waiting += _module_files(name, root)
+            elif name.split(".")[0] not in sys.stdlib_module_names:
+                top = name.split(".")[0]
+                libraries.add(DISTRIBUTIONS.get(top, top).lower().replace("_", "-"))
+    return reached, libraries
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _imports(path: Path, root: Path) -> Iterator[str]:
+    """Dotted names that a file imports, wherever in the file; `from a import b` gives both `a` and `a.b`."""
+    inside = path.relative_to(root).with_suffix("").parts
+    package = list(inside[:-1])
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _module_files(name: str, root: Path) -> list[Path]:
+    """The files that importing `name` runs: the module and the `__init__` of every package above it."""
+    if name in WITHOUT_EFFECT:
+        return []
+    parts = name.split(".")
+    found = [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    found.append(root.joinpath(*parts[:-1], f"{parts[-1]}.py"))
+    return [path for path in found if path.is_file()]
+
+
+@cache
+def _meaning(path: Path) -> str:
+    """Digest of what a file does: its syntax tree without comments, layout and docstrings."""
+    return hashlib.sha256(_dump(_tree(path)).encode("utf-8")).hexdigest()
+
+
+def _dump(node: object) -> str:
+    """The syntax tree as text, empty fields left out, so that Python's minor versions agree on it."""
+    if isinstance(node, ast.AST):
+        fields = ((name, _dump(value)) for name, value in ast.iter_fields(node) if name not in {"kind", "type_ignores"})
+        inside = ",".join(f"{name}={text}" for name, text in fields if text not in {"None", "[]"})
+        return f"{type(node).__name__}({inside})"
+    if isinstance(node, list):
+        return f"[{','.join(_dump(item) for item in node if not _is_docstring(item))}]"
+    return repr(node)
+
+
+def _is_docstring(node: object) -> bool:
+    """A bare string statement: a docstring, or of no effect anyway."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _pins(lock: Path) -> dict[str, str]:
+    if not lock.is_file():
+        return {}
+    matches = re.finditer(r"^([A-Za-z0-9._-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {match[1].lower().replace("_", "-"): match[2] for match in matches}

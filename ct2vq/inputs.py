@@ -1,0 +1,82 @@
+"""What networks read: a cropped case as arrays, and the channels made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ct2vq.crop import window
+from ct2vq.lungs import normalised_position
+from ct2vq.volume import read_volume, require_same_grid, to_array
+
+
+@dataclass(frozen=True)
+class CroppedCase:
+    """A case on the network's grid; all arrays `(z, y, x)`.
+
+    Attributes:
+        case_id: the case.
+        hu: CT in HU, float32.
+        enhanced: enhanced CT, float32, 0 outside the lungs.
+        lungs: labels, uint8 (1 right, 2 left).
+        spacing_mm: voxel size.
+        targets: normalised SPECT images 0..1 by name (empty for a new case).
+    """
+
+    case_id: str
+    hu: np.ndarray
+    enhanced: np.ndarray
+    lungs: np.ndarray
+    spacing_mm: float
+    targets: Mapping[str, np.ndarray]
+
+    @property
+    def inside(self) -> np.ndarray:
+        """The lungs as a boolean mask."""
+        return self.lungs > 0
+
+
+def read_cropped_case(folder: Path, targets: Sequence[str]) -> CroppedCase:
+    """Read `results/crop/<case>` with some of its targets.
+
+    Raises:
+        GeometryError: the volumes do not share a grid.
+        Ct2vqError: a volume is missing.
+    """
+    names = ("ct", "ct_enhanced", "lungs", *targets)
+    volumes = {name: read_volume(folder / f"{name}.nii.gz") for name in names}
+    for name in names:
+        require_same_grid(volumes["lungs"], volumes[name], f"{folder.name} lungs", f"{folder.name} {name}")
+    arrays = {name: to_array(volume) for name, volume in volumes.items()}
+    return CroppedCase(
+        folder.name,
+        arrays["ct"],
+        arrays["ct_enhanced"],
+        arrays["lungs"],
+        float(volumes["lungs"].GetSpacing()[0]),
+        {target: arrays[target] for target in targets},
+    )
+
+
+def case_folders(images: Sequence[str]) -> list[Path]:
+    """The folders of a list of cropped images, each once, in order."""
+    return list(dict.fromkeys(Path(image).parent for image in images))
+
+
+def network_channels(case: CroppedCase, network: Mapping[str, Any], window_hu: Sequence[float]) -> np.ndarray:
+    """Input channels of a network, float32 `(channel, z, y, x)`, all 0 outside the lungs.
+
+    The first two are the CT (windowed, enhanced); lung-normalised position follows if `coordinates` is set.
+    """
+    channels = [window(case.hu, case.inside, tuple(window_hu)), case.enhanced]
+    if network["coordinates"]:
+        channels += list(normalised_position(case.lungs))
+    return np.stack(channels).astype(np.float32)
+
+
+#: how many of the first channels are made from CT values; augmentation changes only these
+CT_CHANNELS = 2

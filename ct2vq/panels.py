@@ -1,0 +1,406 @@
+"""Figures of one case: its images side by side, and its registration before and after.
+
+Every plane is resampled for display onto a grid parallel to the patient's axes (LPS), so the figures are right for any
+direction matrix. Radiological convention: the patient's right is on the left of axial and coronal images, the front is
+up on axial and left on sagittal images, the head is up on coronal and sagittal images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+
+from ct2vq.config import TARGETS
+from ct2vq.errors import Ct2vqError
+from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
+from ct2vq.files import read_json
+from ct2vq.volume import make_grid, read_volume, require_same_grid, resample, to_array
+
+#: finer than the pixels of a figure (350 mm on some 250 pixels)
+PIXEL_MM = 1.0
+MARGIN_MM = 22.0
+#: the coronal plane lies behind the lungs' centre by this share of their depth: hila and heart leave more lung there
+POSTERIOR_SHARE = 0.08
+#: SPECT is shown relative to this percentile in the lungs, as it is normalised for the networks
+PERCENTILE = 99.0
+SCALE_LABEL = "relative to the 99th percentile in the lungs"
+SQUARE_MM = 30.0
+AIR_HU = -1024.0
+#: axes x, y, z of the patient (LPS) that a plane shows as columns and rows, and the letters at its left and right
+PLANES = {
+    "axial": (0, 1, "R", "L"),
+    "coronal": (0, 2, "R", "L"),
+    "sagittal": (1, 2, "A", "P"),
+}
+HALO = [patheffects.withStroke(linewidth=1.6, foreground="black")]
+TITLE_IN = 0.38
+SUBTITLE_IN = 0.38
+HEADER_IN = 0.27
+GAP_IN = 0.05
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One plane through the patient.
+
+    Attributes:
+        name: `axial`, `coronal` or `sagittal`.
+        grid: volume of one voxel's thickness, parallel to the patient's axes.
+    """
+
+    name: str
+    grid: sitk.Image
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height of the plane as it is shown."""
+        column, row, *_ = PLANES[self.name]
+        size, spacing = self.grid.GetSize(), self.grid.GetSpacing()
+        return size[column] * spacing[column], size[row] * spacing[row]
+
+    def cut(self, image: sitk.Image, transform: sitk.Transform | None = None, outside: float = 0.0) -> np.ndarray:
+        """The image in this plane, rows from top to bottom as it is shown.
+
+        Args:
+            image: volume on any grid.
+            transform: maps points of the plane to points of `image` (mm, LPS); identity if None.
+            outside: value outside `image`.
+        """
+        # float64, so that labels and counts of any type are interpolated
+        cut = to_array(resample(sitk.Cast(image, sitk.sitkFloat64), self.grid, transform, outside=outside))
+        shown = cut.squeeze(axis=2 - ({0, 1, 2} - set(PLANES[self.name][:2])).pop())
+        return shown if self.name == "axial" else shown[::-1]
+
+
+def planes_through(lungs: sitk.Image, names: Sequence[str]) -> list[Plane]:
+    """Planes through the lungs' centre of volume, with a margin round the lungs.
+
+    The coronal plane lies a little behind the centre, the sagittal one in the right lung (label 1) if there is one.
+
+    Args:
+        lungs: labels, 1 right and 2 left, any direction matrix.
+        names: of `PLANES`.
+
+    Raises:
+        Ct2vqError: no lung voxel.
+    """
+    low, high, centre, right = _lung_box(lungs)
+    centre[1] += POSTERIOR_SHARE * (high[1] - low[1])
+    through = {"axial": (2, centre[2]), "coronal": (1, centre[1]), "sagittal": (0, right[0])}
+    planes = []
+    for name in names:
+        axis, position = through[name]
+        origin, size = low - MARGIN_MM, np.ceil((high - low + 2 * MARGIN_MM) / PIXEL_MM)
+        origin[axis], size[axis] = position, 1
+        planes.append(Plane(name, make_grid(size, [PIXEL_MM] * 3, origin)))
+    return planes
+
+
+def _lung_box(lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Corners of the box round the lungs, their centre, and the centre of the right lung (mm, LPS)."""
+    array = to_array(lungs)
+    index = np.argwhere(array > 0)[:, ::-1]
+    if not len(index):
+        raise Ct2vqError("the lung mask is empty")
+    matrix = np.reshape(lungs.GetDirection(), (3, 3)) * np.asarray(lungs.GetSpacing())
+    points = index @ matrix.T + np.asarray(lungs.GetOrigin())
+    right = points[array[array > 0] == 1]
+    return points.min(axis=0), points.max(axis=0), points.mean(axis=0), (right if len(right) else points).mean(axis=0)
+
+
+def draw_case(
+    images: Mapping[str, str | Path],
+    ct: str | Path,
+    lungs: str | Path,
+    output: str | Path,
+    *,
+    case: str,
+    diagnosis: str,
+    labels: Mapping[str, str],
+    networks: Sequence[str],
+    simulated: bool,
+    figure: Mapping[str, Any],
+) -> None:
+    """CT, SPECT and the networks' images of a case, coronal and axial, a pair of rows for each target.
+
+    Args:
+        images: paths of volumes on the CT's grid, named `spect_<target>` (counts) and `<model>_<target>` (0..1).
+        ct: the CT in HU.
+        lungs: labels on the CT's grid.
+        output: `*.png`.
+        case: its identifier, in the title.
+        diagnosis: in the title.
+        labels: name of each model in titles.
+        networks: models to show, in this order; the others are left out.
+        simulated: whether the patients are simulated.
+        figure: the `report.figure` block of the configuration.
+
+    Raises:
+        GeometryError: an image does not lie on the CT's grid.
+    """
+    ct_image, lung_image = read_volume(ct), read_volume(lungs)
+    require_same_grid(lung_image, ct_image, "the lung mask", "the CT")
+    planes = planes_through(lung_image, ("coronal", "axial"))
+    rows = []
+    for target in TARGETS:
+        if f"spect_{target}" not in images:
+            continue
+        shown = ["spect", *(model for model in networks if f"{model}_{target}" in images)]
+        volumes = {name: _function(images[f"{name}_{target}"], ct_image, lung_image, name) for name in shown}
+        rows += [(target, plane, volumes) for plane in planes]
+    columns = 1 + max(len(volumes) for _, _, volumes in rows)
+    title = " · ".join([case, diagnosis, *(["simulated patient"] if simulated else [])])
+    heights = [plane.size_mm for _, plane, _ in rows]
+    colours = colour_map(figure["colour_map"])
+    with new_figure(output, _figure_size(heights, columns), figure) as drawing:
+        _title(drawing, title)
+        axes = _image_axes(drawing, heights, columns)
+        for row, (target, plane, volumes) in zip(axes, rows, strict=True):
+            _draw_row(row, target, plane, volumes, ct_image, lung_image, labels, simulated, figure, colours)
+        _colour_bar(drawing, colours)
+
+
+def _function(path: str | Path, ct: sitk.Image, lungs: sitk.Image, name: str) -> sitk.Image:
+    """An image of function on the display scale: SPECT relative to its percentile in the lungs, others as they are."""
+    image = read_volume(path)
+    require_same_grid(image, ct, f"the image {Path(path).name} of {name}", "the CT")
+    if name != "spect":
+        return image
+    scale = float(np.percentile(to_array(image)[to_array(lungs) > 0], PERCENTILE))
+    return sitk.Cast(image, sitk.sitkFloat64) / (scale if scale > 0 else 1.0)
+
+
+def _draw_row(
+    row: Sequence[Axes],
+    target: str,
+    plane: Plane,
+    volumes: Mapping[str, sitk.Image],
+    ct: sitk.Image,
+    lungs: sitk.Image,
+    labels: Mapping[str, str],
+    simulated: bool,
+    figure: Mapping[str, Any],
+    colours: Colormap,
+) -> None:
+    grey = windowed(plane.cut(ct, outside=AIR_HU), figure["lung_window"])
+    inside = plane.cut(sitk.Cast(lungs > 0, sitk.sitkFloat64))
+    names = {"spect": "SPECT"} | dict(labels)
+    show_plane(row[0], grey, plane, f"CT, {plane.name}")
+    for axes, (name, volume) in zip(row[1:], volumes.items(), strict=False):
+        show_plane(axes, in_lungs(grey, plane.cut(volume), inside, colours), plane, names[name])
+        _contour(axes, inside, plane)
+        if name != "spect":
+            _burn_in(axes, simulated)
+    for axes in row[1 + len(volumes) :]:
+        axes.set_visible(False)
+    beside = {"rotation": 90, "ha": "right", "va": "center", "transform": row[0].transAxes}
+    row[0].text(-0.04, 0.5, TARGET_NAMES[target], weight="bold", **beside)
+
+
+def windowed(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """HU to RGB grey values 0..1 in a display window of (level, width)."""
+    level, width = window
+    grey = np.clip((hu - level) / width + 0.5, 0, 1)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def in_lungs(grey: np.ndarray, function: np.ndarray, inside: np.ndarray, colours: Colormap) -> np.ndarray:
+    """CT outside the lungs and function in full colour within: blended colours would not fit the colour bar.
+
+    Args:
+        grey: RGB `(row, column, 3)`.
+        function: values 0..1 `(row, column)`.
+        inside: share of lung in each pixel.
+        colours: the colour map.
+    """
+    return np.where((inside >= 0.5)[..., None], colours(np.clip(function, 0, 1))[..., :3], grey)
+
+
+def show_plane(axes: Axes, rgb: np.ndarray, plane: Plane, title: str) -> None:
+    """Show an RGB image of a plane in true proportions with the letters of its sides."""
+    width, height = plane.size_mm
+    axes.imshow(rgb, extent=(0, width, height, 0), interpolation="antialiased", aspect="equal")
+    axes.set_title(title, fontsize=8.5, pad=3)
+    hide_axes(axes)
+    left, right = PLANES[plane.name][2:]
+    for x, letter, side in ((0.02, left, "left"), (0.98, right, "right")):
+        axes.text(
+            x, 0.97, letter, ha=side, va="top", transform=axes.transAxes, color="white", fontsize=8, path_effects=HALO
+        )
+
+
+def _contour(axes: Axes, inside: np.ndarray, plane: Plane, colour: str = "white", width: float = 0.6) -> None:
+    if not (inside.min() < 0.5 < inside.max()):
+        return
+    size = plane.size_mm
+    x = (np.arange(inside.shape[1]) + 0.5) * size[0] / inside.shape[1]
+    y = (np.arange(inside.shape[0]) + 0.5) * size[1] / inside.shape[0]
+    axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=width)
+
+
+def _burn_in(axes: Axes, simulated: bool) -> None:
+    """Say on the image itself what it is, so that a copied image still says it."""
+    text = "SYNTHETIC, RESEARCH ONLY" + ("\ntrained on simulated patients" if simulated else "")
+    axes.text(
+        0.5,
+        0.015,
+        text,
+        ha="center",
+        va="bottom",
+        transform=axes.transAxes,
+        color="white",
+        fontsize=5.8,
+        linespacing=1.15,
+        bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.2},
+    )
+
+
+def _figure_size(sizes: Sequence[tuple[float, float]], columns: int, head: float = TITLE_IN) -> tuple[float, float]:
+    """Width and height in inches of a figure of images, a row for each size (width, height in mm), below a head."""
+    column = _column_inches(columns)
+    scale = column / max(width for width, _ in sizes)
+    height = head + sum(HEADER_IN + tall * scale for _, tall in sizes) + 0.62
+    return 0.42 + columns * (column + GAP_IN), height
+
+
+def _column_inches(columns: int) -> float:
+    return min(2.6, 10.6 / columns)
+
+
+def _image_axes(
+    drawing: Figure, sizes: Sequence[tuple[float, float]], columns: int, head: float = TITLE_IN
+) -> list[list[Axes]]:
+    """Axes for rows of images, all at one scale."""
+    width, height = drawing.get_size_inches()
+    column = _column_inches(columns)
+    scale = column / max(size[0] for size in sizes)
+    rows, top = [], height - head
+    for wide, tall in sizes:
+        top -= HEADER_IN + tall * scale
+        offset = 0.37 + (column - wide * scale) / 2
+        boxes = [(offset + number * (column + GAP_IN), top, wide * scale, tall * scale) for number in range(columns)]
+        rows.append([drawing.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes])
+    return rows
+
+
+def _title(drawing: Figure, title: str, subtitle: str = "") -> None:
+    height = drawing.get_size_inches()[1]
+    drawing.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", fontsize=11.5, weight="bold")
+    drawing.text(0.5, 1 - 0.36 / height, subtitle, ha="center", va="top", fontsize=8.5, color="#333333")
+
+
+def _colour_bar(drawing: Figure, colours: Colormap, label: str = SCALE_LABEL) -> None:
+    width, height = drawing.get_size_inches()
+    axes = drawing.add_axes(((width / 2 - 1.9) / width, 0.42 / height, 3.8 / width, 0.11 / height))
+    bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7.5)
+
+
+def draw_registration(
+    images: Mapping[str, str | Path],
+    ct: str | Path,
+    lungs: str | Path,
+    transform: sitk.Transform,
+    qc: str | Path,
+    output: str | Path,
+    *,
+    case: str,
+    figure: Mapping[str, Any],
+) -> None:
+    """The camera's images with the CT's lung contour, before and after the registration, in three planes.
+
+    Args:
+        images: paths of volumes on their own grids: `attenuation_ct` (HU) if there is one, and the SPECT images.
+        ct: the CT in HU.
+        lungs: labels on the CT's grid.
+        transform: maps points of the CT to points of the SPECT (mm, LPS).
+        qc: `qc.json` of the registration.
+        output: `*.png`.
+        case: its identifier, in the title.
+        figure: the `report.figure` block of the configuration.
+    """
+    ct_image, lung_image = read_volume(ct), read_volume(lungs)
+    planes = planes_through(lung_image, tuple(PLANES))
+    inside = [plane.cut(sitk.Cast(lung_image > 0, sitk.sitkFloat64)) for plane in planes]
+    colours = colour_map(figure["colour_map"])
+    columns: list[tuple[str, list[np.ndarray]]] = []
+    if "attenuation_ct" in images:
+        columns += _ct_columns(read_volume(images["attenuation_ct"]), ct_image, transform, planes, figure)
+    target = next((name for name in TARGETS if name in images), None)
+    if target is not None:
+        columns += _spect_columns(read_volume(images[target]), target, transform, planes, inside, colours)
+    sizes = [plane.size_mm for plane in planes]
+    head = TITLE_IN + SUBTITLE_IN
+    with new_figure(output, _figure_size(sizes, len(columns), head), figure) as drawing:
+        _title(drawing, f"{case} · registration", describe_registration(read_json(qc)))
+        rows = _image_axes(drawing, sizes, len(columns), head)
+        for number, (row, plane) in enumerate(zip(rows, planes, strict=True)):
+            for axes, (title, cuts) in zip(row, columns, strict=True):
+                show_plane(axes, cuts[number], plane, title)
+                if title != CHECKERBOARD:
+                    _contour(axes, inside[number], plane, "#56e0ff" if "SPECT" not in title else "white", 0.9)
+        if target is not None:
+            _colour_bar(drawing, colours, f"SPECT, {SCALE_LABEL}")
+
+
+CHECKERBOARD = "CT and attenuation CT, squares"
+
+
+def _ct_columns(
+    attenuation_ct: sitk.Image,
+    ct: sitk.Image,
+    transform: sitk.Transform,
+    planes: Sequence[Plane],
+    figure: Mapping[str, Any],
+) -> list[tuple[str, list[np.ndarray]]]:
+    window = figure["lung_window"]
+    before = [windowed(plane.cut(attenuation_ct, outside=AIR_HU), window) for plane in planes]
+    after = [windowed(plane.cut(attenuation_ct, transform, AIR_HU), window) for plane in planes]
+    fixed = [windowed(plane.cut(ct, outside=AIR_HU), window) for plane in planes]
+    mixed = [checkerboard(a, b, SQUARE_MM / PIXEL_MM) for a, b in zip(fixed, after, strict=True)]
+    return [("attenuation CT, before", before), ("attenuation CT, after", after), (CHECKERBOARD, mixed)]
+
+
+def _spect_columns(
+    spect: sitk.Image,
+    target: str,
+    transform: sitk.Transform,
+    planes: Sequence[Plane],
+    inside: Sequence[np.ndarray],
+    colours: Colormap,
+) -> list[tuple[str, list[np.ndarray]]]:
+    """SPECT before and after on one scale: its percentile in the lungs of the registered planes."""
+    before = [plane.cut(spect) for plane in planes]
+    after = [plane.cut(spect, transform) for plane in planes]
+    in_lung = np.concatenate([cut[share >= 0.5] for cut, share in zip(after, inside, strict=True)])
+    scale = float(np.percentile(in_lung, PERCENTILE)) if len(in_lung) else 0.0
+    scale = scale if scale > 0 else 1.0
+    coloured = [[colours(np.clip(cut / scale, 0, 1))[..., :3] for cut in cuts] for cuts in (before, after)]
+    return [(f"{target} SPECT, before", coloured[0]), (f"{target} SPECT, after", coloured[1])]
+
+
+def checkerboard(a: np.ndarray, b: np.ndarray, square: float) -> np.ndarray:
+    """Squares of `square` pixels taken in turn from two RGB images `(row, column, 3)`."""
+    row, column = np.indices(a.shape[:2])
+    take_a = (row // square + column // square) % 2 == 0
+    return np.where(take_a[..., None], a, b)
+
+
+def describe_registration(qc: Mapping[str, Any]) -> str:
+    """Method and Dice of the lungs before and after in one line, flags in the next."""
+    parts = [str(qc["method"])]
+    if qc["dice_after"] is not None:
+        parts.append(f"lung Dice before {qc['dice_before']:.3f}, after {qc['dice_after']:.3f}")
+    text = " · ".join(parts)
+    return text + ("\nflagged: " + "; ".join(qc["flags"]) if qc["flags"] else "")

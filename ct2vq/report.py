@@ -1,0 +1,498 @@
+"""Stage `report`: one page to open, made of the tables and figures of the other stages.
+
+The page needs no network and no scripts; the same results give the same bytes (the only times on it are those that the
+trainings wrote down).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ct2vq import __version__
+from ct2vq.config import TARGETS, config_schema, is_network
+from ct2vq.figures import METRIC_NAMES, TARGET_NAMES
+from ct2vq.files import read_json, read_tsv, write_text
+from ct2vq.findings import (
+    PUBLISHED_PATIENTS,
+    Finding,
+    against_baselines,
+    agreement,
+    caveats,
+    interval,
+    main_pairs,
+    mean_and_sd,
+    number,
+    p_value,
+    pair_size,
+    paired_differences,
+    select_row,
+)
+from ct2vq.plots import patient_values
+
+RESOURCES = Path(__file__).resolve().parents[1] / "resources"
+PAPER = "Wang 2026"
+#: up to this many cases all panels are unfolded
+UNFOLDED_CASES = 16
+ADDRESSES = {
+    "doi": "https://doi.org/{}",
+    "pmid": "https://pubmed.ncbi.nlm.nih.gov/{}/",
+    "pmc": "https://pmc.ncbi.nlm.nih.gov/articles/{}/",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page is made from.
+
+    Attributes:
+        config: the complete configuration.
+        labels: name of each model, in order.
+        cases: facts of each case (`fold`, `targets`, `diagnosis`, ...).
+        flow: numbers of the cohort flow (see `ct2vq.plots.draw_cohort`).
+        simulated: whether the patients are simulated.
+        summary: table of means.
+        pairs: table of paired comparisons.
+        baselines: table of networks against the trivial baselines.
+        metrics: long table of metrics.
+        quality: `qc.json` of each case.
+        runs: records of the trainings.
+    """
+
+    config: Mapping[str, Any]
+    labels: Mapping[str, str]
+    cases: Mapping[str, Mapping[str, Any]]
+    flow: Mapping[str, Any]
+    simulated: bool
+    summary: pd.DataFrame
+    pairs: pd.DataFrame
+    baselines: pd.DataFrame
+    metrics: pd.DataFrame
+    quality: Mapping[str, Mapping[str, Any]]
+    runs: Sequence[Mapping[str, Any]]
+
+    @property
+    def networks(self) -> list[str]:
+        """Models that are networks."""
+        return [model for model in self.labels if is_network(self.config["models"][model])]
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets of the cohort."""
+        return [target for target in TARGETS if target in self.flow["targets"]]
+
+    @property
+    def definition(self) -> str:
+        """Name of the threshold that the page's Dice is of."""
+        return self.config["evaluate"]["function_thresholds"][0]["name"]
+
+    @property
+    def confidence(self) -> float:
+        """Level of the confidence intervals."""
+        return float(self.config["compare"]["confidence"])
+
+
+def write_report(
+    tables: Mapping[str, str | Path],
+    qc: Sequence[str | Path],
+    runs: Sequence[str | Path],
+    panels: Sequence[str | Path],
+    overlays: Sequence[str | Path],
+    figures: Sequence[str | Path],
+    page: str | Path,
+    effective_config: str | Path,
+    *,
+    config: Mapping[str, Any],
+    labels: Mapping[str, str],
+    cases: Mapping[str, Mapping[str, Any]],
+    flow: Mapping[str, Any],
+    simulated: bool,
+) -> None:
+    """Write the page and the configuration that the study ran with.
+
+    Args:
+        tables: paths of the tables `summary`, `pairs`, `baselines` and `metrics`.
+        qc: `results/register/<case>/qc.json`.
+        runs: `results/train/<model>/fold<k>/run.json`.
+        panels: `<case>.png` with the case's images.
+        overlays: `<case>.png` with the case's registration.
+        figures: `metrics.png`, `training.png` and `cohort.png`.
+        page: `*.html` to write; figures are linked relative to it.
+        effective_config: `*.yaml` to write.
+        config: the complete configuration.
+        labels: name of each model, in order.
+        cases: facts of each case.
+        flow: numbers of the cohort flow.
+        simulated: whether the patients are simulated.
+    """
+    study = Study(
+        config=plain(config),
+        labels=labels,
+        cases=cases,
+        flow=flow,
+        simulated=simulated,
+        **{name: read_tsv(tables[name]) for name in ("summary", "pairs", "baselines")},
+        metrics=read_tsv(tables["metrics"], dtype={"case_id": str}),
+        quality={Path(path).parent.name: read_json(path) for path in qc},
+        runs=[read_json(path) for path in runs],
+    )
+    links = {
+        "panels": linked(panels, page),
+        "overlays": linked(overlays, page),
+        "figures": linked(figures, page),
+        "config": Path(os.path.relpath(effective_config, Path(page).parent)).as_posix(),
+    }
+    write_text(config_text(study.config), effective_config)
+    write_text(render(study, links), page)
+
+
+def plain(value: Any) -> Any:
+    """The same value of plain dicts and lists, which YAML can write safely."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """The configuration as YAML, keys sorted."""
+    import yaml
+
+    return yaml.safe_dump(plain(config), sort_keys=True, allow_unicode=True)
+
+
+def linked(paths: Sequence[str | Path], page: str | Path) -> dict[str, str]:
+    """Links to files relative to the page, by the files' names without suffix."""
+    folder = Path(page).parent
+    return {Path(path).stem: Path(os.path.relpath(path, folder)).as_posix() for path in paths}
+
+
+def render(study: Study, links: Mapping[str, Any]) -> str:
+    """The page as HTML.
+
+    Args:
+        study: what the page is made from.
+        links: `panels` and `overlays` by case, `figures` by name, and `config`.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(RESOURCES / "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "p_value": p_value}
+    published = read_tsv(RESOURCES / "published.tsv", dtype={"note": str})
+    return environment.get_template("page.html.j2").render(
+        title=study.config["report"]["title"],
+        name=study.config["study"],
+        style=(RESOURCES / "report" / "style.css").read_text(encoding="utf-8"),
+        simulated=study.simulated,
+        findings=findings(study),
+        models=describe_models(study),
+        metric_names=METRIC_NAMES,
+        confidence=f"{study.confidence:.0%}",
+        thresholds=study.config["evaluate"]["function_thresholds"],
+        results=results_table(study, study.definition),
+        other_results={
+            threshold["name"]: results_table(study, threshold["name"])
+            for threshold in study.config["evaluate"]["function_thresholds"][1:]
+        },
+        pairs=pairs_table(study),
+        baselines=baselines_table(study),
+        published=published_beside_ours(study, published),
+        published_n=PUBLISHED_PATIENTS,
+        neighbours=neighbours(published),
+        flow=study.flow,
+        cases=cases_table(study),
+        columns=case_columns(study),
+        registration=registration_table(study),
+        runs=runs_table(study),
+        versions=versions(study),
+        assumptions=list(assumptions(study.config)),
+        unfolded=len(study.cases) <= UNFOLDED_CASES,
+        links=links,
+        seed=study.config["seed"],
+    )
+
+
+def findings(study: Study) -> list[Finding]:
+    """The summary in plain words."""
+    overview = Finding(
+        f"{_join([study.labels[model] for model in study.networks])} synthesise SPECT images of "
+        f"{' and '.join(study.targets)} from the CT alone. {study.flow['analysed']} cases of {study.flow['patients']} "
+        f"patients took part in {len(study.flow['folds'])} folds; every image that is shown or scored comes from a "
+        f"model that never saw the patient. Agreement is measured voxel by voxel in the lungs: Rs is Spearman's rank "
+        f"correlation and SSIM the structural similarity, both 1 for perfect agreement."
+    )
+    return [
+        overview,
+        *(agreement(study.summary, target, study.networks, study.labels, study.confidence) for target in study.targets),
+        *against_baselines(study.baselines, study.labels),
+        *paired_differences(study.pairs, study.summary, study.labels, study.definition),
+        *caveats(study.pairs, study.definition, study.flow["patients"], study.simulated),
+    ]
+
+
+def _join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "No networks"
+
+
+def describe_models(study: Study) -> list[dict[str, str]]:
+    """Name, kind and targets of each model, in words."""
+    kinds = {
+        "mean_map": "trivial baseline: the mean of the training patients' images, placed in the lungs",
+        "hu_regression": "trivial baseline: a regression from the CT's density in each voxel",
+    }
+    models = []
+    for name, label in study.labels.items():
+        model = study.config["models"][name]
+        decoders = len(model["targets"])
+        network = f"residual attention network with {decoders} decoder{'s' if decoders > 1 else ''}"
+        kind = network if is_network(model) else kinds[model["kind"]]
+        models.append({"label": label, "kind": kind, "targets": ", ".join(model["targets"])})
+    return models
+
+
+def results_table(study: Study, definition: str) -> list[dict[str, Any]]:
+    """A row for each target and model: mean ± SD with confidence interval of every metric, and Dice by chance."""
+    patients = {case: case for case in study.cases}
+    values = patient_values(study.metrics, patients, definition)
+    chance = values.groupby(["model", "target", "metric"])["value"].mean()
+    rows = []
+    for target in study.targets:
+        for model in [*study.networks, *(name for name in study.labels if name not in study.networks)]:
+            cells = {metric: _cell(study, model, target, metric, definition, chance) for metric in METRIC_NAMES}
+            found = select_row(study.summary, model, target, "spearman", definition)
+            if found is not None:
+                rows.append(
+                    {
+                        "target": TARGET_NAMES[target],
+                        "model": study.labels[model],
+                        "network": model in study.networks,
+                        "n": int(found["n"]),
+                        "cells": cells,
+                    }
+                )
+    return rows
+
+
+def _cell(study: Study, model: str, target: str, metric: str, definition: str, chance: pd.Series) -> dict[str, str]:
+    row = select_row(study.summary, model, target, metric, definition)
+    if row is None:
+        return {"value": "n/a", "interval": "", "chance": ""}
+    expected = chance.get((model, target, f"{metric}_chance"))
+    return {
+        "value": mean_and_sd(row["mean"], row["sd"]),
+        "interval": interval(row["ci_low"], row["ci_high"]),
+        "chance": "" if expected is None else number(expected, 2),
+    }
+
+
+def pairs_table(study: Study) -> list[dict[str, Any]]:
+    """The declared comparisons, with a word on the size of each difference."""
+    rows = []
+    for pair in main_pairs(study.pairs, study.definition).itertuples():
+        rows.append(
+            {
+                "target": TARGET_NAMES[pair.target],
+                "comparison": f"{study.labels[pair.first]} − {study.labels[pair.second]}",
+                "metric": METRIC_NAMES[pair.metric],
+                "n": pair.n,
+                "medians": f"{number(pair.median_first)} / {number(pair.median_second)}",
+                "difference": number(pair.hodges_lehmann, 4),
+                "interval": interval(pair.ci_low, pair.ci_high),
+                "p": p_value(pair.p),
+                "p_holm": p_value(pair.p_holm),
+                "rank_biserial": number(pair.rank_biserial, 2),
+                "size": pair_size(pair, study.summary, study.definition),
+                "method": pair.method if isinstance(pair.method, str) else "",
+                "note": pair.note if isinstance(pair.note, str) else "",
+            }
+        )
+    return rows
+
+
+def baselines_table(study: Study) -> list[dict[str, Any]]:
+    """Networks against the better trivial baseline."""
+    return [
+        {
+            "target": TARGET_NAMES[row.target],
+            "network": study.labels[row.network],
+            "mean": number(row.mean_spearman),
+            "baseline": study.labels.get(row.best_baseline, "n/a"),
+            "baseline_mean": number(row.baseline_mean_spearman),
+            "difference": number(row.difference),
+            "better": f"{row.cases_better} of {row.n}",
+        }
+        for row in study.baselines.itertuples()
+    ]
+
+
+def role(model: Mapping[str, Any]) -> str | None:
+    """The published model that a configured one corresponds to."""
+    if not is_network(model):
+        return None
+    return "DDRAN" if len(model["targets"]) == 2 else "RAN"
+
+
+def published_beside_ours(study: Study, published: pd.DataFrame) -> list[dict[str, Any]]:
+    """The paper's values and those of the corresponding models of this study."""
+    rows = []
+    for value in published[published["paper"] == PAPER].itertuples():
+        models = [name for name in study.networks if role(study.config["models"][name]) == value.model]
+        ours = [
+            (study.labels[name], select_row(study.summary, name, value.target, value.metric, study.definition))
+            for name in models
+        ]
+        rows.append(
+            {
+                "target": TARGET_NAMES[value.target],
+                "metric": METRIC_NAMES[value.metric],
+                "model": value.model,
+                "published": number(value.mean),
+                "note": value.note if isinstance(value.note, str) else "",
+                "ours": [f"{label} {mean_and_sd(row['mean'], row['sd'])}" for label, row in ours if row is not None],
+            }
+        )
+    return rows
+
+
+def neighbours(published: pd.DataFrame) -> list[dict[str, Any]]:
+    """Values of other papers, with a link to each."""
+    names = METRIC_NAMES | {"dice_mean": "DSC, mean of regions"}
+    return [
+        {
+            "paper": row.paper,
+            "link": address(row.identifier),
+            "n": row.cohort_n,
+            "model": row.model,
+            "input": row.input,
+            "target": TARGET_NAMES[row.target],
+            "metric": names[row.metric],
+            "value": mean_and_sd(row.mean, row.sd),
+            "note": row.note if isinstance(row.note, str) else "",
+        }
+        for row in published[published["paper"] != PAPER].itertuples()
+    ]
+
+
+def address(identifier: str) -> str:
+    """The address of an identifier such as `doi:10.1002/acm2.70498`."""
+    kind, _, value = identifier.partition(":")
+    return ADDRESSES[kind].format(value)
+
+
+def case_columns(study: Study) -> list[tuple[str, str, str]]:
+    """Columns of the table of cases: heading, model and target of each Rs."""
+    return [
+        (f"{study.labels[model]}, {target}", model, target)
+        for target in study.targets
+        for model in study.networks
+        if target in study.config["models"][model]["targets"]
+    ]
+
+
+def cases_table(study: Study) -> list[dict[str, Any]]:
+    """Facts of each case with the Rs of every network."""
+    chosen = study.metrics[
+        (study.metrics["metric"] == "spearman")
+        & (study.metrics["region"] == "lungs")
+        & (study.metrics["reference"] == "spect")
+    ]
+    values = chosen.set_index(["case_id", "model", "target"])["value"].to_dict()
+    return [
+        {
+            "case": case,
+            "diagnosis": facts.get("diagnosis", "unknown"),
+            "site": facts.get("site", ""),
+            "fold": facts["fold"],
+            "targets": ", ".join(facts["targets"]),
+            "flags": study.quality.get(case, {}).get("flags", []),
+            "spearman": [number(values.get((case, model, target)), 2) for _, model, target in case_columns(study)],
+        }
+        for case, facts in study.cases.items()
+    ]
+
+
+def registration_table(study: Study) -> list[dict[str, Any]]:
+    """Quality of each registration: unmeasured ones first, then by Dice from the worst."""
+
+    def order(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
+        dice = item[1].get("dice_after")
+        return (-1.0 if dice is None else dice, item[0])
+
+    return [
+        {
+            "case": case,
+            "method": qc["method"],
+            "dice_before": number(qc.get("dice_before")),
+            "dice_after": number(qc.get("dice_after")),
+            "jacobian": f"{number(qc.get('jacobian_min'), 2)} to {number(qc.get('jacobian_max'), 2)}",
+            "folding": number(qc.get("folding_percent"), 2),
+            "inverse": number(qc.get("inverse_consistency_p95_mm"), 2),
+            "flags": qc.get("flags", []),
+        }
+        for case, qc in sorted(study.quality.items(), key=order)
+    ]
+
+
+def runs_table(study: Study) -> list[dict[str, Any]]:
+    """A row for each model: size, settings and run time of its trainings."""
+    rows = []
+    for model, label in study.labels.items():
+        runs = [run for run in study.runs if run["model"] == model]
+        seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
+        rows.append(
+            {
+                "model": label,
+                "folds": len(runs),
+                "parameters": _values(runs, "parameters"),
+                "epochs": _values(runs, "epochs"),
+                "device": _values(runs, "device"),
+                "threads": _values(runs, "threads"),
+                "seed": _values(runs, "seed"),
+                "minutes": number(sum(seconds) / 60, 1) if seconds else "n/a",
+            }
+        )
+    return rows
+
+
+def _values(runs: Sequence[Mapping[str, Any]], key: str) -> str:
+    """The value that the runs share, or all their values."""
+    found = sorted({str(run[key]) for run in runs if run.get(key) is not None})
+    return ", ".join(found) if found else "n/a"
+
+
+def versions(study: Study) -> list[tuple[str, str]]:
+    """Versions that the trainings wrote down; several if the runs differ."""
+    names = sorted({name for run in study.runs for name in run.get("versions", {})})
+    found = [(name, _values([run.get("versions", {}) for run in study.runs], name)) for name in names]
+    return [("ct2vq (this page)", __version__), *found]
+
+
+def assumptions(config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Keys that the schema marks as assumptions, with their values, in the order of the schema."""
+    yield from _assumed(config, config_schema(), ())
+
+
+def _assumed(value: Any, schema: Mapping[str, Any], where: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    if where and "assumption" in schema.get("description", "").lower():
+        yield {"key": ".".join(where), "value": config_text({"v": value})[3:].strip(), "reason": schema["description"]}
+    if not isinstance(value, Mapping):
+        return
+    properties = schema.get("properties", {})
+    extra = schema.get("additionalProperties")
+    for key in [*(key for key in properties if key in value), *(key for key in value if key not in properties)]:
+        subschema = properties.get(key, extra)
+        if isinstance(subschema, Mapping):
+            yield from _assumed(value[key], subschema, (*where, str(key)))

@@ -1,0 +1,27 @@
+"""Adapter of the rule `crop_spect`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.crop import crop_spect
+
+        crop_spect(
+            Path(snakemake.input.spect),
+            Path(snakemake.input.ct_to_spect),
+            Path(snakemake.input.lungs),
+            Path(snakemake.output.spect),
+            Path(snakemake.output.record),
+            snakemake.params.percentile,
+        )

@@ -1,0 +1,27 @@
+"""Adapter of the rule `register`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.register import register_case
+
+        register_case(
+            {name: Path(path) for name, path in snakemake.input.items()},
+            Path(snakemake.output.ct_to_spect),
+            Path(snakemake.output.spect_to_ct),
+            Path(snakemake.output.qc),
+            snakemake.params.settings,
+            snakemake.params.seed,
+        )

@@ -1,0 +1,25 @@
+"""Adapter of the rule `register_spect`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.register import warp_spect
+
+        warp_spect(
+            Path(snakemake.input.spect),
+            Path(snakemake.input.ct),
+            Path(snakemake.input.ct_to_spect),
+            Path(snakemake.output.spect),
+        )

@@ -1,0 +1,32 @@
+"""Adapter of the rule `report_case`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.panels import draw_case
+
+        images = dict(snakemake.input.items())
+        draw_case(
+            {name: path for name, path in images.items() if name not in ("ct", "lungs")},
+            images["ct"],
+            images["lungs"],
+            snakemake.output.panel,
+            case=snakemake.wildcards.case,
+            diagnosis=snakemake.params.diagnosis,
+            labels=snakemake.params.labels,
+            networks=snakemake.params.networks,
+            simulated=snakemake.params.simulated,
+            figure=snakemake.params.figure,
+        )

@@ -1,0 +1,26 @@
+"""Adapter of the rule `train_baseline`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.baselines import train_baseline
+
+        train_baseline(
+            list(snakemake.input.images),
+            snakemake.params.model,
+            Path(snakemake.output.weights),
+            Path(snakemake.output.record),
+            snakemake.params.simulated,
+        )

@@ -1,0 +1,263 @@
+"""Panels show the right side on the right place, and figures are the same bytes twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from ct2vq import panels, plots
+from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
+from ct2vq.figures import colour_map, model_colours, new_figure
+from ct2vq.files import write_json, write_tsv
+from ct2vq.volume import from_array, make_grid, write_volume
+
+FIGURE = {"dpi": 60, "lung_window": [-600, 1500], "colour_map": "nuclear"}
+LABELS = {"ddran": "DDRAN", "ran_perfusion": "RAN perfusion", "mean_map": "mean map"}
+NETWORKS = ["ddran", "ran_perfusion"]
+IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+#: what scanners and tools write: LPS, RAS, slices from head to feet, coronal stacks, a tilted patient
+DIRECTIONS = {
+    "lps": IDENTITY,
+    "ras": (-1, 0, 0, 0, -1, 0, 0, 0, 1),
+    "feet_last": (1, 0, 0, 0, 1, 0, 0, 0, -1),
+    "coronal": (1, 0, 0, 0, 0, 1, 0, -1, 0),
+    "tilted": tuple(np.round(np.array([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1]]).ravel(), 6)),
+}
+
+
+def grid_with(direction: tuple[float, ...], size: int = 60, spacing: float = 4.0) -> sitk.Image:
+    """A cube centred on the patient's origin."""
+    centre = (size - 1) / 2 * spacing
+    origin = -np.reshape(direction, (3, 3)) @ np.full(3, centre)
+    return make_grid([size] * 3, [spacing] * 3, origin, direction)
+
+
+def positions(grid: sitk.Image) -> np.ndarray:
+    """Patient position (mm, LPS) of every voxel, `(z, y, x, 3)`."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.GetSize()), indexing="ij"), axis=-1)
+    matrix = np.reshape(grid.GetDirection(), (3, 3)) * np.asarray(grid.GetSpacing())
+    return (index @ matrix.T + np.asarray(grid.GetOrigin())).transpose(2, 1, 0, 3)
+
+
+def ball(points: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
+    return np.linalg.norm(points - np.asarray(centre), axis=-1) <= radius
+
+
+def phantom(direction: tuple[float, ...] = IDENTITY) -> dict[str, sitk.Image]:
+    """Two balls for lungs, the right one larger; bone spots to the front and to the head of the centre."""
+    grid = grid_with(direction)
+    points = positions(grid)
+    right, left = ball(points, (-45, 0, 0), 38), ball(points, (45, 0, 0), 30)
+    hu = np.where(ball(points, (0, 0, 0), 110), 40.0, -1000.0)
+    hu[right | left] = -800
+    hu[ball(points, (0, -45, 0), 10)] = 1000
+    hu[ball(points, (0, 5, 48), 10)] = 1000
+    labels = np.where(right, 1, np.where(left, 2, 0)).astype(np.uint8)
+    counts = np.where(right, 900.0, np.where(left, 300.0, 20.0))
+    return {
+        "ct": from_array(hu.astype(np.float32), grid),
+        "lungs": from_array(labels, grid),
+        "counts": from_array(counts.astype(np.float32), grid),
+        "made": from_array((counts / 900 * (labels > 0)).astype(np.float32), grid),
+    }
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_planes_are_radiological_for_any_direction(name: str) -> None:
+    images = phantom(DIRECTIONS[name])
+    axial, coronal, sagittal = panels.planes_through(images["lungs"], ("axial", "coronal", "sagittal"))
+    for plane in (axial, coronal):
+        lungs = np.rint(plane.cut(images["lungs"]))
+        columns = np.indices(lungs.shape)[1]
+        assert columns[lungs == 1].mean() < columns[lungs == 2].mean(), "the patient's right is on the left"
+    bone = axial.cut(images["ct"]) > 500
+    assert np.indices(bone.shape)[0][bone].mean() < bone.shape[0] / 2, "the front is up"
+    bone = coronal.cut(images["ct"]) > 500
+    assert np.indices(bone.shape)[0][bone].mean() < bone.shape[0] / 2, "the head is up"
+    assert sagittal.grid.GetOrigin()[0] == pytest.approx(-45, abs=4), "the sagittal plane lies in the right lung"
+
+
+def test_planes_have_true_proportions() -> None:
+    images = phantom()
+    axial, coronal = panels.planes_through(images["lungs"], ("axial", "coronal"))
+    assert axial.size_mm[0] == coronal.size_mm[0] == pytest.approx(158 + 2 * panels.MARGIN_MM, abs=8)
+    assert axial.size_mm[1] == pytest.approx(76 + 2 * panels.MARGIN_MM, abs=8)
+    assert axial.cut(images["ct"]).shape == (axial.size_mm[1], axial.size_mm[0])
+
+
+def test_empty_lungs_are_an_error() -> None:
+    grid = grid_with(IDENTITY)
+    with pytest.raises(Ct2vqError, match="empty"):
+        panels.planes_through(from_array(np.zeros((60, 60, 60), np.uint8), grid), ("axial",))
+
+
+def test_transform_moves_the_image_onto_the_plane() -> None:
+    images = phantom()
+    (axial,) = panels.planes_through(images["lungs"], ("axial",))
+    moved = sitk.Image(images["counts"])
+    moved.SetOrigin(np.asarray(moved.GetOrigin()) + (0, 30, 0))
+    forward = sitk.TranslationTransform(3, (0, 30, 0))
+    assert np.allclose(axial.cut(moved, forward), axial.cut(images["counts"]))
+    assert not np.allclose(axial.cut(moved), axial.cut(images["counts"]))
+
+
+def test_window_and_colours() -> None:
+    grey = panels.windowed(np.array([[-2000.0, -600.0, 500.0]]), (-600, 1500))
+    assert np.allclose(grey[0, :, 0], [0, 0.5, 1])
+    colours = colour_map("nuclear")
+    assert colours(0.0)[:3] == (0, 0, 0) and colours(1.0)[:3] == (1, 1, 1)
+    mixed = panels.in_lungs(grey, np.array([[0.0, 2.0, 1.0]]), np.array([[0.0, 1.0, 0.0]]), colours)
+    assert np.allclose(mixed[0], [[0, 0, 0], [1, 1, 1], [1, 1, 1]])
+    with pytest.raises(ConfigError, match="no colour map"):
+        colour_map("nuclaer")
+
+
+def test_checkerboard_alternates() -> None:
+    board = panels.checkerboard(np.zeros((4, 4, 3)), np.ones((4, 4, 3)), 2)
+    assert board[..., 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+
+
+def test_models_keep_their_colours() -> None:
+    colours = model_colours(list(LABELS), NETWORKS)
+    assert len(set(colours.values())) == 3
+    assert colours["mean_map"].lower() in {"#8c8c8c"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("case")
+    paths = {name: str(folder / f"{name}.nii.gz") for name in ("ct", "lungs", "counts", "made")}
+    for name, image in phantom(DIRECTIONS["ras"]).items():
+        write_volume(image, paths[name])
+    return paths
+
+
+def draw_case(files: dict[str, str], output: str, images: dict[str, str], **changes: object) -> np.ndarray:
+    settings = {"labels": LABELS, "networks": NETWORKS, "simulated": True, "figure": FIGURE} | changes
+    panels.draw_case(images, files["ct"], files["lungs"], output, case="sim001", diagnosis="normal", **settings)
+    return np.asarray(Image.open(output).convert("RGB"))
+
+
+def test_case_panel_has_the_same_bytes_twice(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+    images = {f"{m}_perfusion": files["made"] for m in LABELS} | {"spect_perfusion": files["counts"]}
+    draw_case(files, tmp_path / "a.png", images)
+    draw_case(files, tmp_path / "b.png", images)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert "Software" not in Image.open(tmp_path / "a.png").info
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.png", "b.png"]
+
+
+def test_case_panel_has_rows_for_the_targets_it_has(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+    one = {"spect_ventilation": files["counts"], "ddran_ventilation": files["made"]}
+    both = one | {"spect_perfusion": files["counts"], "ddran_perfusion": files["made"]}
+    tall, short = (draw_case(files, tmp_path / "a.png", images).shape[0] for images in (both, one))
+    assert tall > 1.6 * short
+
+
+def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+    said: list[bool] = []
+    burn_in = panels._burn_in
+    monkeypatch.setattr(panels, "_burn_in", lambda axes, simulated: (said.append(simulated), burn_in(axes, simulated)))
+    images = {"spect_perfusion": files["counts"]} | {f"{m}_perfusion": files["made"] for m in NETWORKS}
+    draw_case(files, tmp_path / "a.png", images)
+    assert said == [True] * 4, "two networks in two planes, never the SPECT"
+
+
+def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+    other = tmp_path / "other.nii.gz"
+    write_volume(sitk.Cast(grid_with(IDENTITY, size=20), sitk.sitkFloat32), other)
+    with pytest.raises(GeometryError, match="do not share a grid"):
+        draw_case(files, tmp_path / "a.png", {"spect_perfusion": str(other)})
+
+
+QC = {"method": "rigid on the SPECT images", "dice_before": None, "dice_after": None, "flags": ["no attenuation CT"]}
+
+
+@pytest.mark.parametrize("with_ct", [True, False])
+def test_registration_overlay(files: dict[str, str], tmp_path, with_ct: bool) -> None:  # noqa: ANN001
+    images = {"ventilation": files["counts"]} | ({"attenuation_ct": files["ct"]} if with_ct else {})
+    qc = {"method": "deformable", "dice_before": 0.8, "dice_after": 0.95, "flags": []} if with_ct else QC
+    write_json(qc, tmp_path / "qc.json")
+    transform = sitk.TranslationTransform(3, (0, 0, 5))
+    for name in ("a", "b"):
+        panels.draw_registration(
+            images,
+            files["ct"],
+            files["lungs"],
+            transform,
+            tmp_path / "qc.json",
+            tmp_path / f"{name}.png",
+            case="sim001",
+            figure=FIGURE,
+        )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_registration_in_words() -> None:
+    assert panels.describe_registration(QC) == "rigid on the SPECT images\nflagged: no attenuation CT"
+    measured = {"method": "deformable", "dice_before": 0.8, "dice_after": 0.951, "flags": []}
+    assert panels.describe_registration(measured) == "deformable · lung Dice before 0.800, after 0.951"
+
+
+def metric_rows() -> pd.DataFrame:
+    """Two cases of patient p1, one of p2; a second Dice definition and a second region that must not count."""
+    columns = ["case_id", "model", "target", "metric", "region", "definition", "reference", "value", "unit"]
+    rows = []
+    for case, rs in (("a", 0.5), ("b", 0.7), ("c", 0.8)):
+        for model in LABELS:
+            rows += [
+                (case, model, "perfusion", "spearman", "lungs", "", "spect", rs, "1"),
+                (case, model, "perfusion", "spearman", "core", "", "spect", 0.0, "1"),
+                (case, model, "perfusion", "ssim", "lungs", "sigma=1.5", "spect", rs, "1"),
+                (case, model, "perfusion", "dice_low", "lungs", "p40", "spect", rs, "1"),
+                (case, model, "perfusion", "dice_low", "lungs", "p25_p75", "spect", 0.0, "1"),
+                (case, model, "perfusion", "dice_low_chance", "lungs", "p40", "spect", 0.4, "1"),
+                (case, model, "perfusion", "dice_high", "lungs", "p40", "spect", rs, "1"),
+            ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_patient_is_the_unit() -> None:
+    values = plots.patient_values(metric_rows(), {"a": "p1", "b": "p1", "c": "p2"}, "p40")
+    for metric in ("spearman", "dice_low"):
+        chosen = values[(values["model"] == "ddran") & (values["metric"] == metric)].set_index("patient_id")["value"]
+        assert chosen.to_dict() == pytest.approx({"p1": 0.6, "p2": 0.8})
+
+
+def test_study_figures_have_the_same_bytes_twice(tmp_path) -> None:  # noqa: ANN001
+    write_tsv(metric_rows(), tmp_path / "metrics.tsv")
+    folds = pd.DataFrame({"case_id": ["a", "b", "c"], "patient_id": ["p1", "p1", "p2"], "fold": [0, 0, 1]})
+    write_tsv(folds, tmp_path / "folds.tsv")
+    pairs = {"first": ["ddran"], "second": ["ran_perfusion"], "target": ["perfusion"], "metric": ["spearman"]}
+    write_tsv(pd.DataFrame(pairs | {"definition": [None], "p_holm": [0.04]}), tmp_path / "pairs.tsv")
+    history = tmp_path / "train" / "ddran" / "fold0" / "history.tsv"
+    history.parent.mkdir(parents=True)
+    curve = {"epoch": [1, 2], "loss": [1.0, 0.5], "validation_loss": [None, None], "validation_spearman": [None, None]}
+    write_tsv(pd.DataFrame(curve), history)
+    flow = {
+        "listed": 4,
+        "exclusions": [{"case_id": "d", "stage": "register", "reason": "the patient moved between CT and SPECT"}],
+        "analysed": 3,
+        "patients": 2,
+        "targets": {"perfusion": 3},
+    }
+    common = {"simulated": True, "figure": FIGURE}
+    tables = [tmp_path / f"{name}.tsv" for name in ("metrics", "pairs", "folds")]
+    names = {"labels": LABELS, "networks": NETWORKS}
+    for run in ("1", "2"):
+        plots.draw_metrics(*tables, tmp_path / f"metrics{run}.png", **names, definition="p40", **common)
+        plots.draw_training([history], tmp_path / f"training{run}.png", **names, **common)
+        plots.draw_cohort(flow, tmp_path / "folds.tsv", tmp_path / f"cohort{run}.png", **common)
+    for name in ("metrics", "training", "cohort"):
+        first, second = (tmp_path / f"{name}{run}.png" for run in "12")
+        assert first.read_bytes() == second.read_bytes()
+        assert np.asarray(Image.open(first).convert("L")).std() > 5, "something is drawn"
+
+
+def test_a_failed_drawing_leaves_nothing(tmp_path) -> None:  # noqa: ANN001
+    with pytest.raises(RuntimeError), new_figure(tmp_path / "x.png", (1, 1), FIGURE):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

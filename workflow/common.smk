@@ -1,0 +1,175 @@
+"""What all rules share: the checked configuration, the cohort, the folds and the few input functions."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(workflow.basedir))
+
+from ct2vq.cohort import VOLUMES, load_cohort
+from ct2vq.config import TARGETS, complete_config, is_network, model_training, models_for
+from ct2vq.digests import code_digest, folder_digest, simulated_digest
+from ct2vq.errors import Ct2vqError
+from ct2vq.split import assign_folds, folds_table, read_folds
+from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
+
+HASH_CACHE = Path("work/hashes")
+
+
+def prepare_study():
+    """Check the configuration and the cohort before any job; every problem is one message."""
+    try:
+        completed = complete_config(config, ", ".join(map(str, workflow.configfiles)) or "--config")
+        config.clear()
+        config.update(completed)
+        require_same_study(config)
+        cohort = load_cohort(config)
+        kept = kept_folds(config)
+        folds = assign_folds(
+            cohort.cases, config["split"]["folds"], config["seed"], config["split"]["stratify_by"], kept
+        )
+        return cohort, folds
+    except Ct2vqError as error:
+        raise WorkflowError(str(error)) from None
+
+
+COHORT, FOLDS = prepare_study()
+FOLD_NUMBERS = sorted(set(FOLDS.values()))
+SPECT_TARGETS = COHORT.targets
+#: models whose targets this cohort has
+MODELS = {
+    name: model for name, model in config["models"].items() if set(model["targets"]) <= set(SPECT_TARGETS)
+}
+NETWORKS = [name for name, model in MODELS.items() if is_network(model)]
+BASELINES = [name for name in MODELS if name not in NETWORKS]
+
+
+onstart:
+    claim_run(config)
+
+
+wildcard_constraints:
+    case="|".join(COHORT.case_ids),
+    volume="|".join(VOLUMES),
+    target="|".join(TARGETS),
+    model="|".join(MODELS) or "none",
+    fold=r"\d+",
+
+
+def cases_with(targets):
+    """Cases that have all of some targets."""
+    return [case.case_id for case in COHORT.cases if set(targets) <= set(case.targets)]
+
+
+def training_cases(model, fold):
+    """Cases that a model learns from in a fold: all that have its targets and are not in the fold."""
+    return [case for case in cases_with(MODELS[model]["targets"]) if FOLDS[case] != int(fold)]
+
+
+def patients_of(cases):
+    return {case: COHORT[case].patient_id for case in cases}
+
+
+def raw_input(wildcards):
+    """A simulated case's DICOM comes from its manifest; a real one enters as a digest among the params."""
+    return f"results/simulate/{wildcards.case}/manifest.json" if COHORT.simulated else []
+
+
+def raw_digest(wildcards, volume):
+    source = Path(COHORT[wildcards.case].sources[volume])
+    try:
+        if COHORT.simulated:
+            return simulated_digest(source, Path(raw_input(wildcards)), HASH_CACHE)
+        return folder_digest(source, HASH_CACHE)
+    except Ct2vqError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def register_inputs(wildcards):
+    """Through the attenuation CT where there is one, else the SPECT images themselves."""
+    case = COHORT[wildcards.case]
+    moving = ["attenuation_ct"] if "attenuation_ct" in case.sources else case.targets
+    inputs = {volume: f"results/convert/{wildcards.case}/{volume}.nii.gz" for volume in moving}
+    if "attenuation_ct" in case.sources:
+        inputs["attenuation_ct_lungs"] = f"results/segment/{wildcards.case}/attenuation_ct_lungs.nii.gz"
+    return inputs
+
+
+def model_inputs(wildcards, targets):
+    """Cropped images of the cases that a model learns from in a fold."""
+    cases = training_cases(wildcards.model, wildcards.fold)
+    names = ["ct", "ct_enhanced", "lungs", *targets]
+    return [f"results/crop/{case}/{name}.nii.gz" for case in cases for name in names]
+
+
+def weights_without(wildcards):
+    """Weights of every model that never saw the case's patient, by model."""
+    fold = FOLDS[wildcards.case]
+    return {model: f"results/train/{model}/fold{fold}/weights.safetensors" for model in MODELS}
+
+
+def synthesised(pattern):
+    """Files of all models and their targets for the case of the wildcard."""
+    return [
+        pattern.format(case="{case}", model=name, target=target)
+        for name, model in MODELS.items()
+        for target in model["targets"]
+    ]
+
+
+def case_images(wildcards, real, made):
+    """Real and synthesised images of a case for the targets it has, named `spect_<target>` and `<model>_<target>`."""
+    images = {}
+    for target in COHORT[wildcards.case].targets:
+        images[f"spect_{target}"] = real.format(case=wildcards.case, target=target)
+        for model in models_for({"models": MODELS}, target):
+            images[f"{model}_{target}"] = made.format(case=wildcards.case, model=model, target=target)
+    return images
+
+
+def network_images(wildcards):
+    return case_images(
+        wildcards,
+        "results/crop/{case}/{target}.nii.gz",
+        "results/synthesize/{case}/{model}/{target}_network.nii.gz",
+    )
+
+
+def ct_images(wildcards):
+    return case_images(
+        wildcards,
+        "results/register/{case}/{target}.nii.gz",
+        "results/synthesize/{case}/{model}/{target}.nii.gz",
+    )
+
+
+def overlay_inputs(wildcards):
+    """What the overlay of a registration shows: the case's SPECT images and, if there is one, the attenuation CT."""
+    names = [name for name in ("attenuation_ct", *TARGETS) if name in COHORT[wildcards.case].sources]
+    return {name: f"results/convert/{wildcards.case}/{name}.nii.gz" for name in names}
+
+
+def model_labels():
+    """Name of each model in figures and tables."""
+    return {name: model.get("label", name.replace("_", " ")) for name, model in MODELS.items()}
+
+
+def case_facts():
+    """What the report says of each case."""
+    return {
+        case.case_id: {"fold": FOLDS[case.case_id], "targets": list(case.targets), **case.attributes}
+        for case in COHORT.cases
+    }
+
+
+def cohort_flow():
+    """Numbers of cases from the table to the analysis, and why each excluded case is missing."""
+    return {
+        "listed": len(COHORT.cases) + len({row["case_id"] for row in COHORT.exclusions}),
+        "exclusions": [dict(row) for row in COHORT.exclusions],
+        "analysed": len(COHORT.cases),
+        "patients": len({case.patient_id for case in COHORT.cases}),
+        "targets": {target: len(COHORT.with_target(target)) for target in SPECT_TARGETS},
+        "folds": [sum(fold == number for fold in FOLDS.values()) for number in FOLD_NUMBERS],
+    }

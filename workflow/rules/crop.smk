@@ -1,0 +1,52 @@
+# crop: the network's grid round the lungs, enhanced CT, normalised SPECT; crop.json holds the way back.
+
+
+rule crop:
+    input:
+        ct="results/convert/{case}/ct.nii.gz",
+        lungs="results/segment/{case}/ct_lungs.nii.gz",
+    output:
+        ct="results/crop/{case}/ct.nii.gz",
+        enhanced="results/crop/{case}/ct_enhanced.nii.gz",
+        lungs="results/crop/{case}/lungs.nii.gz",
+        record="results/crop/{case}/crop.json",
+    log:
+        "logs/crop/{case}.log",
+    benchmark:
+        "benchmarks/crop/{case}.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/crop.py"),
+        settings={key: value for key, value in config["crop"].items() if key != "spect_percentile"},
+    script:
+        "../../scripts/crop.py"
+
+
+rule crop_spect:
+    input:
+        spect="results/convert/{case}/{target}.nii.gz",
+        ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
+        lungs="results/crop/{case}/lungs.nii.gz",
+    output:
+        spect="results/crop/{case}/{target}.nii.gz",
+        record="results/crop/{case}/{target}.json",
+    log:
+        "logs/crop/{case}_{target}.log",
+    benchmark:
+        "benchmarks/crop/{case}_{target}.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/crop_spect.py"),
+        percentile=config["crop"]["spect_percentile"],
+    script:
+        "../../scripts/crop_spect.py"

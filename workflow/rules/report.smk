@@ -1,0 +1,155 @@
+# report: figures, tables and one page to open. Nothing here computes a result.
+
+
+rule report_case:
+    input:
+        unpack(ct_images),
+        ct="results/convert/{case}/ct.nii.gz",
+        lungs="results/segment/{case}/ct_lungs.nii.gz",
+    output:
+        panel=report(
+            "results/report/figures/cases/{case}.png",
+            caption="../report/case.rst",
+            category="Cases",
+            labels={"case": "{case}", "figure": "images"},
+        ),
+    log:
+        "logs/report/cases/{case}.log",
+    benchmark:
+        "benchmarks/report/cases/{case}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/report_case.py"),
+        labels=model_labels(),
+        networks=NETWORKS,
+        diagnosis=lambda wildcards: COHORT[wildcards.case].attributes.get("diagnosis", "unknown"),
+        simulated=COHORT.simulated,
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_case.py"
+
+
+rule report_registration:
+    input:
+        unpack(overlay_inputs),
+        ct="results/convert/{case}/ct.nii.gz",
+        lungs="results/segment/{case}/ct_lungs.nii.gz",
+        ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
+        qc="results/register/{case}/qc.json",
+    output:
+        overlay=report(
+            "results/report/figures/registration/{case}.png",
+            caption="../report/registration.rst",
+            category="Registration",
+            labels={"case": "{case}", "figure": "before and after"},
+        ),
+    log:
+        "logs/report/registration/{case}.log",
+    benchmark:
+        "benchmarks/report/registration/{case}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/report_registration.py"),
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_registration.py"
+
+
+rule report_figures:
+    input:
+        metrics="results/evaluate/metrics.tsv",
+        pairs="results/compare/pairs.tsv",
+        folds="results/split/folds.tsv",
+        histories=expand(
+            "results/train/{model}/fold{fold}/history.tsv", model=NETWORKS, fold=FOLD_NUMBERS
+        ),
+    output:
+        metrics=report(
+            "results/report/figures/metrics.png",
+            caption="../report/boxplots.rst",
+            category="Results",
+            labels={"figure": "metrics of every model"},
+        ),
+        training=report(
+            "results/report/figures/training.png",
+            caption="../report/training.rst",
+            category="Training",
+            labels={"figure": "training curves"},
+        ),
+        cohort=report(
+            "results/report/figures/cohort.png",
+            caption="../report/cohort.rst",
+            category="Cohort",
+            labels={"figure": "cohort flow"},
+        ),
+    log:
+        "logs/report/figures.log",
+    benchmark:
+        "benchmarks/report/figures.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/report_figures.py"),
+        labels=model_labels(),
+        networks=NETWORKS,
+        definition=config["evaluate"]["function_thresholds"][0]["name"],
+        flow=cohort_flow(),
+        simulated=COHORT.simulated,
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_figures.py"
+
+
+rule report:
+    input:
+        summary="results/compare/summary.tsv",
+        pairs="results/compare/pairs.tsv",
+        baselines="results/compare/baselines.tsv",
+        metrics="results/evaluate/metrics.tsv",
+        qc=expand("results/register/{case}/qc.json", case=COHORT.case_ids),
+        runs=expand("results/train/{model}/fold{fold}/run.json", model=MODELS, fold=FOLD_NUMBERS),
+        figures=[
+            "results/report/figures/metrics.png",
+            "results/report/figures/training.png",
+            "results/report/figures/cohort.png",
+        ],
+        panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
+        overlays=expand("results/report/figures/registration/{case}.png", case=COHORT.case_ids),
+    output:
+        page="results/report/index.html",
+        config="results/report/effective_config.yaml",
+    log:
+        "logs/report/page.log",
+    benchmark:
+        "benchmarks/report/page.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/report.py"),
+        template=folder_digest(Path(workflow.basedir) / "resources" / "report", HASH_CACHE),
+        published=folder_digest(Path(workflow.basedir) / "resources" / "published.tsv", HASH_CACHE),
+        labels=model_labels(),
+        cases=case_facts(),
+        flow=cohort_flow(),
+        simulated=COHORT.simulated,
+        config=config,
+    script:
+        "../../scripts/report.py"

@@ -1,0 +1,26 @@
+# simulate: a patient whose anatomy, disease, function and motion are known, written as raw DICOM.
+
+
+rule simulate:
+    output:
+        dicom=directory("results/simulate/{case}/dicom"),
+        truth=directory("results/simulate/{case}/truth"),
+        manifest="results/simulate/{case}/manifest.json",
+    log:
+        "logs/simulate/{case}.log",
+    benchmark:
+        "benchmarks/simulate/{case}.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("scripts/simulate.py"),
+        patient=lambda wildcards: COHORT[wildcards.case].patient_id,
+        diagnosis=lambda wildcards: COHORT[wildcards.case].attributes["diagnosis"],
+        seed=config["seed"],
+        settings={key: config["simulate"][key] for key in config["simulate"] if key not in ("cases", "diagnoses")},
+    script:
+        "../../scripts/simulate.py"

@@ -1,0 +1,59 @@
+# train: one model on one fold; checkpoints live under work/train and outlive a failed or killed job.
+
+
+rule train:
+    input:
+        images=lambda wildcards: model_inputs(wildcards, MODELS[wildcards.model]["targets"]),
+    output:
+        weights="results/train/{model}/fold{fold}/weights.safetensors",
+        history="results/train/{model}/fold{fold}/history.tsv",
+        record="results/train/{model}/fold{fold}/run.json",
+    log:
+        "logs/train/{model}/fold{fold}.log",
+    benchmark:
+        "benchmarks/train/{model}/fold{fold}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    wildcard_constraints:
+        model="|".join(NETWORKS) or "none",
+    threads: lambda wildcards: model_training(config, wildcards.model)["threads"]
+    resources:
+        mem_mb=8000,
+        runtime=2880,
+        gpu=lambda wildcards: int(model_training(config, wildcards.model)["device"] != "cpu"),
+    params:
+        code=code_digest("scripts/train.py"),
+        patients=lambda wildcards: patients_of(training_cases(wildcards.model, wildcards.fold)),
+        model=lambda wildcards: MODELS[wildcards.model],
+        training=lambda wildcards: model_training(config, wildcards.model),
+        preparation=config["crop"],
+        seed=config["seed"],
+        simulated=COHORT.simulated,
+    script:
+        "../../scripts/train.py"
+
+
+rule train_baseline:
+    input:
+        images=lambda wildcards: model_inputs(wildcards, MODELS[wildcards.model]["targets"]),
+    output:
+        weights="results/train/{model}/fold{fold}/weights.safetensors",
+        record="results/train/{model}/fold{fold}/run.json",
+    log:
+        "logs/train/{model}/fold{fold}.log",
+    benchmark:
+        "benchmarks/train/{model}/fold{fold}.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    wildcard_constraints:
+        model="|".join(BASELINES) or "none",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code_digest("scripts/train_baseline.py"),
+        model=lambda wildcards: MODELS[wildcards.model],
+        simulated=COHORT.simulated,
+    script:
+        "../../scripts/train_baseline.py"
