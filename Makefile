@@ -3,12 +3,13 @@
 
 PYTHON ?= python3
 CORES ?= all
+CONFIG ?= config/demo.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures clean
+.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -23,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 demo: $(READY)  ## run the embedded study: simulated DICOM to results/report/index.html
-	$(BIN)/python -m ct2vq run --cores $(CORES) --configfile config/demo.yaml
+	$(BIN)/python -m ct2vq run --cores $(CORES) --configfile $(CONFIG)
 	@$(BIN)/python -m ct2vq summary
 
 test: $(READY)  ## all tests, the end-to-end one included
@@ -44,7 +45,17 @@ format: $(READY)  ## format everything
 	$(BIN)/snakefmt Snakefile workflow
 
 docs: $(READY)  ## config/README.md from the schemas
-	$(BIN)/python -m ct2vq config-docs > config/README.md
+	$(BIN)/python -m ct2vq config-docs > config/.README.md.part
+	mv config/.README.md.part config/README.md
+
+pictures: $(READY)  ## the README's pictures (needs graphviz, Chromium and a finished demo)
+	$(BIN)/python docs/make_pictures.py
+
+bench-demo: $(READY)  ## measure the demo on this machine: docs/benchmarks/demo.tsv (runs it once, and the tiny study twice)
+	$(BIN)/python docs/benchmarks/run_demo.py
+
+bench-docs: $(READY)  ## docs/benchmarks.md from docs/benchmarks/*.tsv
+	$(BIN)/python docs/make_benchmarks.py
 
 lock:  ## requirements.lock from requirements.in, in a fresh environment
 	rm -rf .venv-lock

@@ -94,11 +94,13 @@ def _draw(files: Mapping[str, Path], images: Mapping[str, Path], model: str, sim
 
     draw_case(
         {f"{model}_{target}": path for target, path in images.items()},
-        ct=files["ct"],
-        lungs=files["lungs"],
-        output=figure,
+        files["ct"],
+        files["lungs"],
+        figure,
+        case="CT without SPECT",
+        diagnosis="",
         labels={model: model.replace("_", " ")},
-        title=f"{model.replace('_', ' ')} applied to a CT without SPECT",
+        networks=[model],
         simulated=simulated,
         figure=complete_config({"study": "apply"})["report"]["figure"],
     )

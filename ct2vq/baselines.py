@@ -71,6 +71,8 @@ def _fit_mean_map(cases: Sequence[CroppedCase], targets: Sequence[str]) -> dict[
         for case in cases:
             for index, side in enumerate(SIDES):
                 here = case.lungs == side
+                if not here.any():
+                    continue  # one lung was removed
                 bins = _bins(normalised_position(case.lungs)[:, here])
                 shape = (BINS, BINS, BINS)
                 flat = np.ravel_multi_index(tuple(np.rint(bins).astype(int)), shape)

@@ -22,13 +22,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 )
 def run(context: typer.Context) -> None:
     """Replace this process by Snakemake, so that the recorded owner of the lock is the process that runs."""
-    from ct2vq.study import record_owner, release_dead_lock
+    from ct2vq.study import record_owner, release_dead_lock, working_directory
 
     with _plain_errors():
-        removed = release_dead_lock()
+        folder = working_directory(context.args)
+        removed = release_dead_lock(folder)
         if removed:
             print(f"ct2vq: {removed}", file=sys.stderr)
-        record_owner()
+        record_owner(folder)
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *context.args])
 
 
@@ -52,9 +53,9 @@ def summary(
 def apply(
     ct: Annotated[Path, typer.Argument(help="DICOM folder of the CT")],
     output: Annotated[Path, typer.Argument(help="folder to write to")],
-    model: Annotated[
-        Path, typer.Option(help="a trained model: results/train/<model> (all folds are averaged)")
-    ] = Path("results/train/ddran"),
+    model: Annotated[Path, typer.Option(help="a trained model: results/train/<model> (all folds are averaged)")] = Path(
+        "results/train/ddran"
+    ),
     lung_mask: Annotated[Path | None, typer.Option(help="your own lung mask on the CT's grid (NIfTI)")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps")] = "cpu",
 ) -> None:

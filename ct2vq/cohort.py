@@ -180,8 +180,8 @@ def _read_rows(table: str, columns: list[str], required: list[str]) -> list[tupl
             hint="make it (config/README.md lists the columns), or try `make demo` first",
         )
     try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            lines = [(n, row) for n, row in enumerate(csv.reader(stream, delimiter="\t"), start=1)]
+        with open(table, encoding="utf-8-sig") as stream:
+            lines = [(n, _cells(line, n, table)) for n, line in enumerate(stream, start=1)]
     except UnicodeDecodeError as error:
         raise ConfigError(f"the table is not UTF-8 text: {error}", path=table) from error
     lines = [(n, row) for n, row in lines if row and not row[0].startswith("#") and any(cell.strip() for cell in row)]
@@ -196,6 +196,14 @@ def _read_rows(table: str, columns: list[str], required: list[str]) -> list[tupl
         cells = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
         rows.append((line, dict(zip(header, cells, strict=True))))
     return rows
+
+
+def _cells(text: str, line: int, table: str) -> list[str]:
+    """Cells of one line; each line is read by itself, so that a stray quotation mark cannot swallow the next cases."""
+    try:
+        return next(csv.reader([text.rstrip("\n")], delimiter="\t", strict=True), [])
+    except csv.Error as error:
+        raise ConfigError(f"line {line}: a quotation mark without its partner ({error})", path=table) from error
 
 
 def _check_header(header: list[str], columns: list[str], required: list[str], table: str) -> None:

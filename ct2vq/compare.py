@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, rankdata, wilcoxon
+from scipy.stats import PermutationMethod, rankdata, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
 from ct2vq.files import read_tsv, write_tsv
@@ -23,6 +23,8 @@ SUMMARY_METRICS = ("ssim", "spearman", "dice_low", "dice_high")
 BASELINE_KINDS = ("mean_map", "hu_regression")
 #: up to this many differences the null distribution is computed exactly (SciPy's own rule without ties or zeros)
 EXACT_LIMIT = 50
+#: up to this many differences with ties or zeros all 2^n signs are tried (SciPy's own rule), beyond it p is approximate
+PERMUTATION_LIMIT = 13
 
 
 def compare_models(
@@ -106,7 +108,9 @@ def compare_pairs(values: pd.DataFrame, settings: Mapping[str, Any], seed: int) 
             row["definition"] = next(iter(of_metric["definition"]), "")
             generator = _generator(seed, "pairs", first, second, target, metric)
             rows.append(row | paired_statistics(paired, settings, generator))
-    table = pd.DataFrame(rows)
+    nothing = paired_statistics(pd.DataFrame(columns=["first", "second"], dtype=float), settings, _generator(seed))
+    columns = ["first", "second", "target", "metric", "definition", *nothing]
+    table = pd.DataFrame(rows, columns=columns)
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(dtype=float)))
     return table
 
@@ -117,15 +121,17 @@ def paired_statistics(
     """Wilcoxon's signed-rank test with effect sizes, two-sided, of the columns `first` and `second`.
 
     Differences are rounded (round-off makes false non-ties); zeros are ranked and then dropped (Pratt 1959); p is
-    exact where there are no zeros and no ties among at most `EXACT_LIMIT` differences, else from the normal
-    approximation. The Hodges-Lehmann difference is the median of the Walsh averages, its interval the
-    distribution-free one of the signed-rank statistic (Hollander & Wolfe, Nonparametric Statistical Methods, 3.2-3.3).
+    exact where there are no zeros and no ties among at most `EXACT_LIMIT` differences, or where there are at most
+    `PERMUTATION_LIMIT` differences (all signs are tried), else from the normal approximation.
+    The Hodges-Lehmann difference is the median of the Walsh averages, its interval the distribution-free one of the
+    signed-rank statistic (Hollander & Wolfe, Nonparametric Statistical Methods, 3.2-3.3); it is infinite where so few
+    patients cannot reach the confidence asked for.
     """
     complete = paired.dropna()
     d = np.round((complete["first"] - complete["second"]).to_numpy(dtype=float), settings["decimals"])
     zeros = int((d == 0).sum())
     tied = np.unique(np.abs(d)).size < d.size
-    exact = not zeros and not tied and d.size <= EXACT_LIMIT
+    method, name = _method(d.size, plain=not zeros and not tied)
     statistics: dict[str, Any] = {
         "n": d.size,
         "excluded": len(paired) - d.size,
@@ -145,9 +151,8 @@ def paired_statistics(
     }
     if d.size - zeros < 1:
         return statistics | {"note": "no differences to test" if d.size else "no patient has both"}
-    method = "exact" if exact else "approx"
     statistics["p"] = float(wilcoxon(d, zero_method="pratt", alternative="two-sided", method=method).pvalue)
-    statistics["method"] = "exact" if exact else "normal approximation (zeros by Pratt)" if zeros else "normal"
+    statistics["method"] = f"{name} (zeros by Pratt)" if zeros else name
     statistics["rank_biserial"] = rank_biserial(d)
     estimate, low, high = hodges_lehmann(d, settings["confidence"])
     statistics |= {"hodges_lehmann": estimate, "ci_low": low, "ci_high": high}
@@ -157,6 +162,15 @@ def paired_statistics(
     if smallest > 1 - settings["confidence"]:
         statistics["note"] = f"with {d.size} patients p cannot be below {smallest:.3g}"
     return statistics
+
+
+def _method(n: int, *, plain: bool) -> tuple[Any, str]:
+    """SciPy's method for the p value and its name in the table; `plain` means neither ties nor zeros."""
+    if plain and n <= EXACT_LIMIT:
+        return "exact", "exact"
+    if n <= PERMUTATION_LIMIT:
+        return PermutationMethod(n_resamples=2**PERMUTATION_LIMIT), "exact, all signs"
+    return "asymptotic", "normal approximation"
 
 
 def rank_biserial(d: np.ndarray) -> float:
@@ -170,12 +184,21 @@ def hodges_lehmann(d: np.ndarray, confidence: float) -> tuple[float, float, floa
     """Hodges-Lehmann estimate of the median difference and its distribution-free interval."""
     i, j = np.triu_indices(d.size)
     walsh = np.sort((d[i] + d[j]) / 2)
-    n = d.size
-    # number of Walsh averages cut off at each end, by the normal approximation of the signed-rank statistic
-    spread = np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    cut = int(np.floor(n * (n + 1) / 4 - norm.ppf(0.5 + confidence / 2) * spread))
+    # the interval from the (k+1)-th to the (k+1)-th last Walsh average misses the median with probability 2 P(T <= k)
+    tail = np.cumsum(signed_rank_distribution(d.size))
+    cut = int(np.searchsorted(tail, (1 - confidence) / 2 * (1 + 1e-12), side="right")) - 1
     low, high = (walsh[cut], walsh[-cut - 1]) if cut >= 0 else (-np.inf, np.inf)
     return float(np.median(walsh)), float(low), float(high)
+
+
+def signed_rank_distribution(n: int) -> np.ndarray:
+    """Probability of each value 0..n(n+1)/2 of the signed-rank statistic of `n` differences, under no difference."""
+    probability = np.zeros(n * (n + 1) // 2 + 1)
+    probability[0] = 1.0
+    for rank in range(1, n + 1):
+        shifted = np.concatenate([np.zeros(rank), probability[:-rank]])
+        probability = (probability + shifted) / 2
+    return probability
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -215,9 +238,7 @@ def against_baselines(values: pd.DataFrame, models: Mapping[str, str]) -> pd.Dat
     return pd.DataFrame(rows, columns=[*columns, "cases_better", "n", "beats"])
 
 
-def bootstrap_mean(
-    x: np.ndarray, settings: Mapping[str, Any], generator: np.random.Generator
-) -> tuple[float, float]:
+def bootstrap_mean(x: np.ndarray, settings: Mapping[str, Any], generator: np.random.Generator) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over patients; missing below two patients or without samples."""
     if x.size < 2 or not settings["bootstrap"]:
         return np.nan, np.nan
@@ -229,7 +250,7 @@ def bootstrap_mean(
 
 def summary_lines(summary: pd.DataFrame) -> Sequence[str]:
     """The short table of a run: model x target with the means of SSIM, Rs and Dice of low and high function."""
-    wide = summary.pivot_table(index=["model", "target"], columns="metric", values="mean", sort=False)
+    wide = summary.set_index(["model", "target", "metric"])["mean"].unstack(sort=False).reindex(columns=SUMMARY_METRICS)
     header = f"{'model':<18}{'target':<13}{'SSIM':>7}{'Rs':>7}{'DSC low':>9}{'DSC high':>10}"
     rows = [
         f"{model:<18}{target:<13}{row['ssim']:>7.3f}{row['spearman']:>7.3f}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,29 @@ def complete_config(config: dict[str, Any], source: str = "the configuration") -
 
 def schema_problems(instance: Any, schema: dict[str, Any]) -> list[str]:
     """Every departure of `instance` from `schema`, each in one line that names the key."""
-    import jsonschema
-
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = _validator_class()(schema)
     return [
         line
         for error in sorted(validator.iter_errors(instance), key=lambda error: [str(part) for part in error.path])
         for line in _explain(error)
     ]
+
+
+@cache
+def _validator_class() -> Any:
+    """JSON Schema with YAML's numbers: `4.0` is no whole number (Python cannot count to it), `.nan` no number."""
+    import jsonschema
+
+    base = jsonschema.Draft202012Validator
+    types = base.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda checker, value: (
+                checker.is_type(value, "integer") or (isinstance(value, float) and math.isfinite(value))
+            ),
+        }
+    )
+    return jsonschema.validators.extend(base, type_checker=types)
 
 
 def model_training(config: dict[str, Any], model: str) -> dict[str, Any]:
@@ -141,6 +157,9 @@ def _suggest(key: Any, known: list[str]) -> str:
 def _contradictions(config: dict[str, Any]) -> list[str]:
     """What a schema cannot say."""
     problems = []
+    names = [threshold["name"] for threshold in config["evaluate"]["function_thresholds"]]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"key `evaluate.function_thresholds`: two are called `{name}`")
     for threshold in config["evaluate"]["function_thresholds"]:
         if threshold["low"] > threshold["high"]:
             problems.append(
@@ -159,11 +178,12 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     for name, model in config["models"].items():
         if name in RESERVED_NAMES:
             problems.append(f"key `models.{name}`: `{name}` names a kind of image in the tables; choose another name")
-        divisor = 2 ** (model.get("network", {}).get("levels", 1) - 1)
+        network = model["network"]
+        divisor = network["stem"] * 2 ** (network["levels"] - 1)
         if is_network(model) and config["crop"]["multiple"] % divisor:
             problems.append(
-                f"key `crop.multiple`: {config['crop']['multiple']} is not a multiple of {divisor}, which "
-                f"`models.{name}.network.levels` needs"
+                f"key `crop.multiple`: {config['crop']['multiple']} is not a multiple of {divisor}, which the "
+                f"`stem` and `levels` of `models.{name}.network` need"
             )
     return problems
 
@@ -173,7 +193,9 @@ def _unknown_pairs(config: dict[str, Any]) -> list[str]:
     for first, second, target in config["compare"]["pairs"]:
         for model in (first, second):
             if model not in config["models"]:
-                problems.append(f"key `compare.pairs`: no model `{model}` in `models`{_suggest(model, list(config['models']))}")
+                problems.append(
+                    f"key `compare.pairs`: no model `{model}` in `models`{_suggest(model, list(config['models']))}"
+                )
             elif target not in config["models"][model]["targets"]:
                 problems.append(f"key `compare.pairs`: model `{model}` does not predict `{target}`")
     return problems

@@ -142,10 +142,13 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _imports(path: Path, root: Path) -> Iterator[str]:
-    """Dotted names that a file imports, wherever in the file; `from a import b` gives both `a` and `a.b`."""
+    """Dotted names that a file imports, wherever in the file; `from a import b` gives both `a` and `a.b`.
+
+    What stands under `if TYPE_CHECKING:` is imported by no run: another Snakemake must not rerun a study.
+    """
     inside = path.relative_to(root).with_suffix("").parts
     package = list(inside[:-1])
-    for node in ast.walk(_tree(path)):
+    for node in _nodes_that_run(_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -153,6 +156,14 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _nodes_that_run(child)
 
 
 def _module_files(name: str, root: Path) -> list[Path]:

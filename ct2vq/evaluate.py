@@ -91,8 +91,9 @@ def compare_images(
             name = threshold["name"]
             yield _row(f"dice_{part}", name, overlap.dice)
             yield _row(f"dice_{part}_chance", name, overlap.chance)
-            yield _row(f"volume_{part}_image", name, Value(overlap.image_fraction * volume_ml), "mL")
-            yield _row(f"volume_{part}_reference", name, Value(overlap.reference_fraction * volume_ml), "mL")
+            for whose, fraction in (("image", overlap.image_fraction), ("reference", overlap.reference_fraction)):
+                missing = overlap.dice.reason if np.isnan(fraction) else ""
+                yield _row(f"volume_{part}_{whose}", name, Value(fraction * volume_ml, missing), "mL")
 
 
 def _row(metric: str, definition: str, value: Value, unit: str = "1") -> dict[str, Any]:

@@ -15,6 +15,9 @@ from ct2vq.errors import Ct2vqError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: columns that hold names: a case called `001` must not come back as the number 1
+IDENTIFIERS = ("case_id", "patient_id", "patient")
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -65,10 +68,13 @@ def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_tsv(path: str | Path, **kwargs: Any) -> pd.DataFrame:
-    """Read a table written by `write_tsv` (`n/a` and empty cells are missing)."""
+    """Read a table written by `write_tsv`; `n/a` is missing, identifiers are text even if they look like numbers."""
     import pandas as pd
 
-    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, **kwargs)
+    dtype = kwargs.pop("dtype", {})
+    if isinstance(dtype, dict):
+        dtype = dict.fromkeys(IDENTIFIERS, str) | dtype
+    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=dtype, **kwargs)
 
 
 def sha256_file(path: str | Path) -> str:

@@ -92,7 +92,7 @@ def against_baselines(baselines: pd.DataFrame, labels: Mapping[str, str]) -> lis
         network, baseline = labels[row.network], labels[row.best_baseline]
         numbers = (
             f"mean Rs {number(row.mean_spearman)} against {number(row.baseline_mean_spearman)} of {baseline}, the best "
-            f"trivial baseline; higher in {row.cases_better} of {row.n} cases"
+            f"trivial baseline; higher in {row.cases_better} of {row.n} patients"
         )
         if is_true(row.beats):
             findings.append(Finding(f"{network} beats every trivial baseline for {row.target}: {numbers}.", "good"))

@@ -33,6 +33,7 @@ def build_network(targets: Sequence[str], settings: Mapping[str, Any], in_channe
         width=settings["width"],
         levels=settings["levels"],
         blocks=settings["blocks"],
+        stem=settings["stem"],
         residual=settings["residual"],
         roi_attention=settings["roi_attention"],
         skip_attention=settings["skip_attention"],
@@ -45,9 +46,11 @@ class DualDecoderRAN(nn.Module):
     Args:
         in_channels: channels of the input, the lung mask not counted.
         targets: names of the images to predict.
-        width: channels at full resolution, doubled at each level.
-        levels: resolution levels; sizes must be multiples of `2 ** (levels - 1)`.
+        width: channels at the first level, doubled at each level.
+        levels: resolution levels; sizes must be multiples of `stem * 2 ** (levels - 1)`.
         blocks: residual blocks at each level of the encoder.
+        stem: stride of the first convolution. The encoder works on a grid coarser by this factor, and the heads rebuild
+            the finer voxels; SPECT is far smoother than the CT that it is predicted from.
         residual: residual connections in the blocks.
         roi_attention: lung-ROI attention at every scale.
         skip_attention: attention gates on the skip connections.
@@ -61,6 +64,7 @@ class DualDecoderRAN(nn.Module):
         width: int,
         levels: int,
         blocks: int,
+        stem: int,
         residual: bool,
         roi_attention: bool,
         skip_attention: bool,
@@ -68,8 +72,8 @@ class DualDecoderRAN(nn.Module):
         super().__init__()
         self.targets = targets
         widths = [width * 2**level for level in range(levels)]
-        self.encoder = Encoder(in_channels + 1, widths, blocks, residual, roi_attention)
-        self.decoders = nn.ModuleDict({target: Decoder(widths, residual, skip_attention) for target in targets})
+        self.encoder = Encoder(in_channels + 1, widths, blocks, stem, residual, roi_attention)
+        self.decoders = nn.ModuleDict({target: Decoder(widths, stem, residual, skip_attention) for target in targets})
 
     def forward(self, image: Tensor, lungs: Tensor) -> Tensor:
         """Predict all targets.
@@ -87,10 +91,15 @@ class DualDecoderRAN(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Residual blocks at each scale, with strided convolutions between them."""
+    """A strided stem, then residual blocks at each scale with strided convolutions between them."""
 
-    def __init__(self, in_channels: int, widths: Sequence[int], blocks: int, residual: bool, roi: bool) -> None:
+    def __init__(
+        self, in_channels: int, widths: Sequence[int], blocks: int, stem: int, residual: bool, roi: bool
+    ) -> None:
         super().__init__()
+        self.stride = stem
+        self.stem = nn.Conv3d(in_channels, widths[0], kernel_size=stem, stride=stem) if stem > 1 else nn.Identity()
+        in_channels = widths[0] if stem > 1 else in_channels
         self.stages = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.attentions = nn.ModuleList()
@@ -104,21 +113,22 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor, lungs: Tensor) -> list[Tensor]:
         features = []
-        current, mask = torch.cat([image, lungs], dim=1), lungs
+        current = self.stem(torch.cat([image, lungs], dim=1))
+        mask = F.avg_pool3d(lungs, self.stride)  # the mask takes no gradient
         for level, (stage, attention) in enumerate(zip(self.stages, self.attentions, strict=True)):
             current = stage(current)
             current = attention(current, mask) if isinstance(attention, ROIAttention) else current
             features.append(current)
             if level < len(self.downs):
                 current = self.downs[level](current)
-                mask = F.avg_pool3d(mask, 2)  # the mask takes no gradient
+                mask = F.avg_pool3d(mask, 2)
         return features
 
 
 class Decoder(nn.Module):
     """Transposed convolutions up, each joined by a (gated) skip connection from the encoder."""
 
-    def __init__(self, widths: Sequence[int], residual: bool, skip_attention: bool) -> None:
+    def __init__(self, widths: Sequence[int], stem: int, residual: bool, skip_attention: bool) -> None:
         super().__init__()
         self.ups = nn.ModuleList()
         self.gates = nn.ModuleList()
@@ -127,7 +137,7 @@ class Decoder(nn.Module):
             self.ups.append(nn.ConvTranspose3d(2 * width, width, kernel_size=2, stride=2))
             self.gates.append(AttentionGate(width) if skip_attention else nn.Identity())
             self.stages.append(ResidualBlock(2 * width, width, residual))
-        self.head = nn.Conv3d(widths[0], 1, kernel_size=1)
+        self.head = nn.ConvTranspose3d(widths[0], 1, kernel_size=stem, stride=stem)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         current = features[-1]
@@ -147,13 +157,15 @@ class ResidualBlock(nn.Module):
         self.first_norm = nn.InstanceNorm3d(out_channels, affine=True)
         self.second = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
         self.second_norm = nn.InstanceNorm3d(out_channels, affine=True)
-        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv3d(in_channels, out_channels, 1)
-        self.residual = residual
+        self.shortcut: nn.Module | None = None
+        if residual:
+            same = in_channels == out_channels
+            self.shortcut = nn.Identity() if same else nn.Conv3d(in_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.first_norm(self.first(x)), 0.01)
         y = self.second_norm(self.second(y))
-        return F.leaky_relu(y + self.shortcut(x) if self.residual else y, 0.01)
+        return F.leaky_relu(y if self.shortcut is None else y + self.shortcut(x), 0.01)
 
 
 class ROIAttention(nn.Module):

@@ -153,13 +153,14 @@ def draw_case(
     planes = planes_through(lung_image, ("coronal", "axial"))
     rows = []
     for target in TARGETS:
-        if f"spect_{target}" not in images:
+        shown = [name for name in ("spect", *networks) if f"{name}_{target}" in images]
+        if not shown:
             continue
-        shown = ["spect", *(model for model in networks if f"{model}_{target}" in images)]
         volumes = {name: _function(images[f"{name}_{target}"], ct_image, lung_image, name) for name in shown}
         rows += [(target, plane, volumes) for plane in planes]
     columns = 1 + max(len(volumes) for _, _, volumes in rows)
-    title = " · ".join([case, diagnosis, *(["simulated patient"] if simulated else [])])
+    simulated_patient = simulated and any(name.startswith("spect_") for name in images)
+    title = " · ".join(filter(None, [case, diagnosis, "simulated patient" if simulated_patient else ""]))
     heights = [plane.size_mm for _, plane, _ in rows]
     colours = colour_map(figure["colour_map"])
     with new_figure(output, _figure_size(heights, columns), figure) as drawing:

@@ -298,8 +298,14 @@ def _like(field: sitk.Image) -> sitk.Image:
 
 def _inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) -> np.ndarray:
     """Distance in mm between a lung point and where forward and inverse carry it, for each voxel inside."""
-    carried = sitk.Warp(inverse, forward, outputSpacing=forward.GetSpacing(), outputOrigin=forward.GetOrigin(),
-                        outputSize=forward.GetSize(), outputDirection=forward.GetDirection())
+    carried = sitk.Warp(
+        inverse,
+        forward,
+        outputSpacing=forward.GetSpacing(),
+        outputOrigin=forward.GetOrigin(),
+        outputSize=forward.GetSize(),
+        outputDirection=forward.GetDirection(),
+    )
     return np.linalg.norm(to_array(forward) + to_array(carried), axis=-1)[inside]
 
 

@@ -33,7 +33,7 @@ from ct2vq.findings import (
     paired_differences,
     select_row,
 )
-from ct2vq.plots import patient_values
+from ct2vq.plots import DICE_METRICS, patient_values
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 PAPER = "Wang 2026"
@@ -60,8 +60,9 @@ class Study:
         pairs: table of paired comparisons.
         baselines: table of networks against the trivial baselines.
         metrics: long table of metrics.
+        patients: patient of each case.
         quality: `qc.json` of each case.
-        runs: records of the trainings.
+        runs: records of the trainings, each with its `model`.
     """
 
     config: Mapping[str, Any]
@@ -73,6 +74,7 @@ class Study:
     pairs: pd.DataFrame
     baselines: pd.DataFrame
     metrics: pd.DataFrame
+    patients: Mapping[str, str]
     quality: Mapping[str, Mapping[str, Any]]
     runs: Sequence[Mapping[str, Any]]
 
@@ -116,7 +118,7 @@ def write_report(
     """Write the page and the configuration that the study ran with.
 
     Args:
-        tables: paths of the tables `summary`, `pairs`, `baselines` and `metrics`.
+        tables: paths of the tables `summary`, `pairs`, `baselines`, `metrics` and `folds`.
         qc: `results/register/<case>/qc.json`.
         runs: `results/train/<model>/fold<k>/run.json`.
         panels: `<case>.png` with the case's images.
@@ -138,8 +140,9 @@ def write_report(
         simulated=simulated,
         **{name: read_tsv(tables[name]) for name in ("summary", "pairs", "baselines")},
         metrics=read_tsv(tables["metrics"], dtype={"case_id": str}),
+        patients=dict(read_tsv(tables["folds"], dtype=str)[["case_id", "patient_id"]].itertuples(index=False)),
         quality={Path(path).parent.name: read_json(path) for path in qc},
-        runs=[read_json(path) for path in runs],
+        runs=[read_json(path) | {"model": Path(path).parts[-3]} for path in runs],
     )
     links = {
         "panels": linked(panels, page),
@@ -200,11 +203,12 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         findings=findings(study),
         models=describe_models(study),
         metric_names=METRIC_NAMES,
+        dice_metrics=DICE_METRICS,
         confidence=f"{study.confidence:.0%}",
         thresholds=study.config["evaluate"]["function_thresholds"],
-        results=results_table(study, study.definition),
+        results=results_table(study),
         other_results={
-            threshold["name"]: results_table(study, threshold["name"])
+            threshold["name"]: other_definition_table(study, threshold["name"])
             for threshold in study.config["evaluate"]["function_thresholds"][1:]
         },
         pairs=pairs_table(study),
@@ -250,8 +254,8 @@ def _join(words: Sequence[str]) -> str:
 def describe_models(study: Study) -> list[dict[str, str]]:
     """Name, kind and targets of each model, in words."""
     kinds = {
-        "mean_map": "trivial baseline: the mean of the training patients' images, placed in the lungs",
-        "hu_regression": "trivial baseline: a regression from the CT's density in each voxel",
+        "mean_map": "trivial baseline: the training patients' mean image in lung coordinates, blind to the CT's values",
+        "hu_regression": "trivial baseline: a ridge regression on the voxel's density (HU) and position",
     }
     models = []
     for name, label in study.labels.items():
@@ -263,38 +267,56 @@ def describe_models(study: Study) -> list[dict[str, str]]:
     return models
 
 
-def results_table(study: Study, definition: str) -> list[dict[str, Any]]:
+def results_table(study: Study) -> list[dict[str, Any]]:
     """A row for each target and model: mean ± SD with confidence interval of every metric, and Dice by chance."""
-    patients = {case: case for case in study.cases}
-    values = patient_values(study.metrics, patients, definition)
-    chance = values.groupby(["model", "target", "metric"])["value"].mean()
+    chance = patient_values(study.metrics, study.patients, study.definition)
+    chance = chance.groupby(["model", "target", "metric"])["value"].mean()
     rows = []
-    for target in study.targets:
-        for model in [*study.networks, *(name for name in study.labels if name not in study.networks)]:
-            cells = {metric: _cell(study, model, target, metric, definition, chance) for metric in METRIC_NAMES}
-            found = select_row(study.summary, model, target, "spearman", definition)
-            if found is not None:
-                rows.append(
-                    {
-                        "target": TARGET_NAMES[target],
-                        "model": study.labels[model],
-                        "network": model in study.networks,
-                        "n": int(found["n"]),
-                        "cells": cells,
-                    }
-                )
+    for target, model in _targets_and_models(study):
+        found = select_row(study.summary, model, target, "spearman", study.definition)
+        if found is None:
+            continue
+        cells = []
+        for metric in METRIC_NAMES:
+            row = select_row(study.summary, model, target, metric, study.definition)
+            cells.append(_cell(row, chance.get((model, target, f"{metric}_chance"))))
+        rows.append(_result(study, target, model, int(found["n"]), cells))
     return rows
 
 
-def _cell(study: Study, model: str, target: str, metric: str, definition: str, chance: pd.Series) -> dict[str, str]:
-    row = select_row(study.summary, model, target, metric, definition)
+def other_definition_table(study: Study, definition: str) -> list[dict[str, Any]]:
+    """Dice by another threshold than the summary's, for each target and model: mean ± SD over patients."""
+    values = patient_values(study.metrics, study.patients, definition)
+    rows = []
+    for target, model in _targets_and_models(study):
+        chosen = values[(values["model"] == model) & (values["target"] == target)]
+        statistics = chosen.groupby("metric")["value"].agg(["count", "mean", "std"]).rename(columns={"std": "sd"})
+        if not set(DICE_METRICS) <= set(statistics.index):
+            continue
+        means = statistics["mean"]
+        cells = [_cell(statistics.loc[metric], means.get(f"{metric}_chance")) for metric in DICE_METRICS]
+        rows.append(_result(study, target, model, int(statistics["count"][DICE_METRICS[0]]), cells))
+    return rows
+
+
+def _targets_and_models(study: Study) -> list[tuple[str, str]]:
+    """Every target with every model, networks first."""
+    models = [*study.networks, *(name for name in study.labels if name not in study.networks)]
+    return [(target, model) for target in study.targets for model in models]
+
+
+def _result(study: Study, target: str, model: str, n: int, cells: list[dict[str, str]]) -> dict[str, Any]:
+    network = model in study.networks
+    return {"target": TARGET_NAMES[target], "model": study.labels[model], "network": network, "n": n, "cells": cells}
+
+
+def _cell(row: pd.Series | None, chance: float | None) -> dict[str, str]:
     if row is None:
         return {"value": "n/a", "interval": "", "chance": ""}
-    expected = chance.get((model, target, f"{metric}_chance"))
     return {
         "value": mean_and_sd(row["mean"], row["sd"]),
-        "interval": interval(row["ci_low"], row["ci_high"]),
-        "chance": "" if expected is None else number(expected, 2),
+        "interval": interval(row["ci_low"], row["ci_high"]) if "ci_low" in row else "",
+        "chance": "" if chance is None else number(chance, 2),
     }
 
 
@@ -481,8 +503,12 @@ def versions(study: Study) -> list[tuple[str, str]]:
 
 
 def assumptions(config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Keys that the schema marks as assumptions, with their values, in the order of the schema."""
-    yield from _assumed(config, config_schema(), ())
+    """Keys that the schema marks as assumptions, with their values; baselines have no network."""
+    models = {
+        name: model if is_network(model) else {key: value for key, value in model.items() if key != "network"}
+        for name, model in config["models"].items()
+    }
+    yield from _assumed({**config, "models": models}, config_schema(), ())
 
 
 def _assumed(value: Any, schema: Mapping[str, Any], where: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -56,7 +56,7 @@ def assign_folds(
         stratum = strata[patient]
         fold = min(
             range(1, folds + 1),
-            key=lambda fold: (alike[stratum, fold], filled[fold], _hash(seed, f"{stratum}:{fold}")),  # noqa: B023
+            key=lambda fold: (alike[stratum, fold], filled[fold], _hash(seed, f"{stratum}:{fold}")),
         )
         of_patient[patient] = fold
         filled[fold] += 1
@@ -70,12 +70,12 @@ def read_folds(table: Path) -> dict[str, int]:
     Raises:
         ConfigError: the file is not such a table.
     """
-    with open(table, encoding="utf-8", newline="") as stream:
+    with open(table, encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, delimiter="\t")
         if not {"case_id", "fold"} <= set(reader.fieldnames or ()):
             raise ConfigError("a folds table needs the columns `case_id` and `fold`", path=table)
         try:
-            return {row["case_id"]: int(row["fold"]) for row in reader}
+            return {row["case_id"]: int(row["fold"] or "") for row in reader}
         except ValueError as error:
             raise ConfigError(f"a fold is not a whole number: {error}", path=table) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,16 @@ def claim_run(config: Mapping[str, Any]) -> None:
     write_json(_owner(psutil.Process()), OWNER_FILE)
 
 
+def working_directory(arguments: Sequence[str]) -> Path:
+    """The folder that Snakemake's option `--directory` (`-d`) names among its arguments, else the current one."""
+    named = [
+        argument.partition("=")[2] if argument.startswith("--directory=") else following
+        for argument, following in zip(arguments, [*arguments, ""][1:], strict=True)
+        if argument in ("-d", "--directory") or argument.startswith("--directory=")
+    ]
+    return Path(named[-1]) if named else Path()
+
+
 def release_dead_lock(folder: Path = Path()) -> str | None:
     """Remove Snakemake's lock of a working directory if the run that took it is dead.
 
@@ -97,9 +107,7 @@ def release_dead_lock(folder: Path = Path()) -> str | None:
             hint="if that run is gone, `snakemake --unlock`",
         )
     if _is_alive(owner) or _snakemake_runs_in(folder):
-        raise Ct2vqError(
-            "another run works in this directory", path=locks, hint="wait for it, or end it"
-        )
+        raise Ct2vqError("another run works in this directory", path=locks, hint="wait for it, or end it")
     shutil.rmtree(locks)
     return f"removed the lock of a run that is dead (process {owner['pid']})"
 
@@ -114,15 +122,23 @@ def _owner(process: psutil.Process) -> dict[str, Any]:
 
 
 def _snakemake_runs_in(folder: Path) -> bool:
-    """Whether a Snakemake process works in the folder: one that has just started has left no record yet."""
+    """Whether Snakemake or one of its scripts works in the folder.
+
+    A run that has just started has left no record yet, and scripts outlive a Snakemake that was killed alone.
+    """
     here = str(folder.resolve())
     for process in psutil.process_iter():
         try:
-            if any("snakemake" in part for part in process.cmdline()[:3]) and process.cwd() == here:
+            if process.pid != os.getpid() and _is_snakemake(process.cmdline()) and process.cwd() == here:
                 return True
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     return False
+
+
+def _is_snakemake(command: list[str]) -> bool:
+    """Whether a command line runs Snakemake or a script of it (a folder of that name above Python does not count)."""
+    return any(Path(part).name == "snakemake" or "/.snakemake/scripts/" in part for part in command[:4])
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ct2vq.baselines import predict_baseline
+from ct2vq.baselines import PREDICTIONS, predict_baseline
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import sha256_file, write_json
 from ct2vq.inputs import CroppedCase, network_channels, read_cropped_case
@@ -81,9 +81,13 @@ def read_header(weights: Path) -> dict[str, Any]:
         raise Ct2vqError("the weights do not exist", path=weights, hint="train the model first")
     try:
         with safe_open(weights, framework="np") as stream:
-            return json.loads((stream.metadata() or {})["ct2vq"])
-    except (SafetensorError, KeyError, ValueError) as error:
+            header = json.loads((stream.metadata() or {})["ct2vq"])
+            missing = [key for key in ("kind", "targets", "simulated") if key not in header]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Ct2vqError(f"not a model of ct2vq: {error}", path=weights) from error
+    if missing or header["kind"] not in ("ran", *PREDICTIONS):
+        raise Ct2vqError(f"not a model of ct2vq: its header is {header}", path=weights)
+    return header
 
 
 def predict(weights: Path, case: CroppedCase, device: str) -> dict[str, np.ndarray]:
@@ -97,9 +101,7 @@ def predict(weights: Path, case: CroppedCase, device: str) -> dict[str, np.ndarr
     return _predict_network(weights, header, case, device)
 
 
-def _predict_network(
-    weights: Path, header: Mapping[str, Any], case: CroppedCase, device: str
-) -> dict[str, np.ndarray]:
+def _predict_network(weights: Path, header: Mapping[str, Any], case: CroppedCase, device: str) -> dict[str, np.ndarray]:
     import torch
     from safetensors.torch import load_file
 
@@ -108,8 +110,13 @@ def _predict_network(
     if device == "cuda" and not torch.cuda.is_available():
         raise Ct2vqError("no CUDA device is available", key="train.device", hint="set it to cpu")
     torch.set_num_threads(1)
-    network = build_network(header["targets"], header["network"], header["in_channels"])
-    network.load_state_dict(load_file(weights))
+    try:
+        network = build_network(header["targets"], header["network"], header["in_channels"])
+        network.load_state_dict(load_file(weights))
+    except (KeyError, RuntimeError) as error:
+        raise Ct2vqError(
+            f"the weights do not fit this version's networks: {error}", path=weights, hint="train the model again"
+        ) from error
     network.to(device).eval()
     channels = network_channels(case, header["network"], header["crop"]["window_hu"])
     with torch.no_grad():

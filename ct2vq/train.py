@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 import resource
 import shutil
@@ -204,7 +205,8 @@ class _Run:
         warm = max(1, round(WARM_UP * total))
         if step < warm:
             return self.training["learning_rate"] * (step + 1) / warm
-        return self.training["learning_rate"] * 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, total - warm)))
+        share = (step - warm) / max(1, total - warm)
+        return self.training["learning_rate"] * 0.5 * (1 + math.cos(math.pi * share))
 
     def _validate(self) -> dict[str, float]:
         """Loss and mean Spearman of the averaged weights on the patients that were set aside."""

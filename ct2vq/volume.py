@@ -7,6 +7,9 @@ A volume is a `SimpleITK.Image`; its array has axes `(z, y, x)`, its geometry is
 
 from __future__ import annotations
 
+import gzip
+import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,9 +33,35 @@ def read_volume(path: str | Path) -> sitk.Image:
     if not Path(path).is_file():
         raise Ct2vqError("the volume does not exist", path=path)
     try:
-        return sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise Ct2vqError(f"not a readable volume: {str(error).strip().splitlines()[-1]}", path=path) from error
+    if not _is_whole(Path(path), image):
+        raise Ct2vqError("the compressed file is cut off or damaged", path=path, hint="make or copy it again")
+    return image
+
+
+def _is_whole(path: Path, image: sitk.Image) -> bool:
+    """Whether a compressed file holds all voxels: ITK reads one that was cut off without a word.
+
+    The last four bytes of a gzip file are its unpacked size (RFC 1952); only if they are not what the header lets
+    expect is the file unpacked to see.
+    """
+    if path.suffix != ".gz":
+        return True
+    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
+    offset = float(image.GetMetaData("vox_offset")) if image.HasMetaDataKey("vox_offset") else 0.0
+    with open(path, "rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        if int.from_bytes(stream.read(4), "little") == int(offset + voxels) % 2**32:
+            return True
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 24):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
 def write_volume(image: sitk.Image, path: str | Path, description: str | None = None) -> None:

@@ -18,7 +18,7 @@ if __name__ == "__main__":
         from ct2vq.report import write_report
 
         write_report(
-            {name: snakemake.input[name] for name in ("summary", "pairs", "baselines", "metrics")},
+            {name: snakemake.input[name] for name in ("summary", "pairs", "baselines", "metrics", "folds")},
             snakemake.input.qc,
             snakemake.input.runs,
             snakemake.input.panels,

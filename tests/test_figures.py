@@ -98,7 +98,7 @@ def test_transform_moves_the_image_onto_the_plane() -> None:
     images = phantom()
     (axial,) = panels.planes_through(images["lungs"], ("axial",))
     moved = sitk.Image(images["counts"])
-    moved.SetOrigin(np.asarray(moved.GetOrigin()) + (0, 30, 0))
+    moved.SetOrigin(np.asarray(moved.GetOrigin()) + (0, 30, 0))  # noqa: RUF005 - a sum of vectors
     forward = sitk.TranslationTransform(3, (0, 30, 0))
     assert np.allclose(axial.cut(moved, forward), axial.cut(images["counts"]))
     assert not np.allclose(axial.cut(moved), axial.cut(images["counts"]))
@@ -141,7 +141,7 @@ def draw_case(files: dict[str, str], output: str, images: dict[str, str], **chan
     return np.asarray(Image.open(output).convert("RGB"))
 
 
-def test_case_panel_has_the_same_bytes_twice(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+def test_case_panel_has_the_same_bytes_twice(files: dict[str, str], tmp_path) -> None:
     images = {f"{m}_perfusion": files["made"] for m in LABELS} | {"spect_perfusion": files["counts"]}
     draw_case(files, tmp_path / "a.png", images)
     draw_case(files, tmp_path / "b.png", images)
@@ -150,14 +150,14 @@ def test_case_panel_has_the_same_bytes_twice(files: dict[str, str], tmp_path) ->
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.png", "b.png"]
 
 
-def test_case_panel_has_rows_for_the_targets_it_has(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+def test_case_panel_has_rows_for_the_targets_it_has(files: dict[str, str], tmp_path) -> None:
     one = {"spect_ventilation": files["counts"], "ddran_ventilation": files["made"]}
     both = one | {"spect_perfusion": files["counts"], "ddran_perfusion": files["made"]}
     tall, short = (draw_case(files, tmp_path / "a.png", images).shape[0] for images in (both, one))
     assert tall > 1.6 * short
 
 
-def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[bool] = []
     burn_in = panels._burn_in
     monkeypatch.setattr(panels, "_burn_in", lambda axes, simulated: (said.append(simulated), burn_in(axes, simulated)))
@@ -166,7 +166,7 @@ def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: p
     assert said == [True] * 4, "two networks in two planes, never the SPECT"
 
 
-def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> None:
     other = tmp_path / "other.nii.gz"
     write_volume(sitk.Cast(grid_with(IDENTITY, size=20), sitk.sitkFloat32), other)
     with pytest.raises(GeometryError, match="do not share a grid"):
@@ -177,7 +177,7 @@ QC = {"method": "rigid on the SPECT images", "dice_before": None, "dice_after": 
 
 
 @pytest.mark.parametrize("with_ct", [True, False])
-def test_registration_overlay(files: dict[str, str], tmp_path, with_ct: bool) -> None:  # noqa: ANN001
+def test_registration_overlay(files: dict[str, str], tmp_path, with_ct: bool) -> None:
     images = {"ventilation": files["counts"]} | ({"attenuation_ct": files["ct"]} if with_ct else {})
     qc = {"method": "deformable", "dice_before": 0.8, "dice_after": 0.95, "flags": []} if with_ct else QC
     write_json(qc, tmp_path / "qc.json")
@@ -227,7 +227,7 @@ def test_the_patient_is_the_unit() -> None:
         assert chosen.to_dict() == pytest.approx({"p1": 0.6, "p2": 0.8})
 
 
-def test_study_figures_have_the_same_bytes_twice(tmp_path) -> None:  # noqa: ANN001
+def test_study_figures_have_the_same_bytes_twice(tmp_path) -> None:
     write_tsv(metric_rows(), tmp_path / "metrics.tsv")
     folds = pd.DataFrame({"case_id": ["a", "b", "c"], "patient_id": ["p1", "p1", "p2"], "fold": [0, 0, 1]})
     write_tsv(folds, tmp_path / "folds.tsv")
@@ -257,7 +257,7 @@ def test_study_figures_have_the_same_bytes_twice(tmp_path) -> None:  # noqa: ANN
         assert np.asarray(Image.open(first).convert("L")).std() > 5, "something is drawn"
 
 
-def test_a_failed_drawing_leaves_nothing(tmp_path) -> None:  # noqa: ANN001
+def test_a_failed_drawing_leaves_nothing(tmp_path) -> None:
     with pytest.raises(RuntimeError), new_figure(tmp_path / "x.png", (1, 1), FIGURE):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

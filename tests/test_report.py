@@ -53,6 +53,7 @@ def metrics_table(config: dict[str, Any], cases: list[str]) -> pd.DataFrame:
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    metrics = metrics[metrics["metric"].isin(METRIC_NAMES) & (metrics["definition"] != "p25_p75")]
     keys = ["model", "target", "metric", "definition"]
     groups = metrics.groupby(keys, dropna=False, sort=False)["value"]
     table = (
@@ -114,6 +115,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
     metrics = metrics_table(config, names)
     tables = {"metrics": metrics, "summary": summary_table(metrics), "pairs": pairs_table(config, cases)}
     tables["baselines"] = BASELINES
+    tables["folds"] = pd.DataFrame({"case_id": names, "patient_id": names, "fold": 1})
     for name, table in tables.items():
         write_tsv(table, folder / "compare" / f"{name}.tsv")
     for number, name in enumerate(names):
@@ -134,7 +136,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
     for model in LABELS:
         for fold in range(2):
             path = folder / "train" / model / f"fold{fold}" / "run.json"
-            record = {"model": model, "fold": fold, "kind": config["models"][model]["kind"], "seconds": 60.0}
+            record = {"fold": fold, "kind": config["models"][model]["kind"], "seconds": 60.0}
             write_json(record | {"parameters": 1000, "seed": 20260, "versions": {"numpy": "2.0"}}, path)
             runs.append(path)
     figures = folder / "report" / "figures"
@@ -245,6 +247,14 @@ def test_summary_follows_from_the_tables(written: dict[str, Any]) -> None:
     assert "by chance 0.40" in html
 
 
+def test_other_definitions_are_averaged_over_patients(written: dict[str, Any]) -> None:
+    metrics = read_tsv(written["tables"]["metrics"])
+    rows = metrics.query("model == 'ddran' and target == 'perfusion' and metric == 'dice_low'")
+    values = rows[rows["definition"] == "p25_p75"]["value"]
+    details = written["html"].split("Dice with the definition <code>p25_p75</code>")[1].split("</details>")[0]
+    assert f"{values.mean():.3f} ± {values.std():.3f}" in details and "n/a" not in details
+
+
 def test_worst_registration_stands_first(written: dict[str, Any]) -> None:
     order = re.findall(r'<details id="registration-(\w+)"', written["html"])
     assert order[:2] == ["sim004", "sim012"] and order[-1] == "sim001"
@@ -260,7 +270,7 @@ def test_assumptions_come_from_the_schema(written: dict[str, Any]) -> None:
     rows = {row["key"]: row for row in report.assumptions(written["config"])}
     assert rows["split.folds"]["value"] == "5"
     assert rows["models.ddran.network.coordinates"]["value"] == "true"
-    assert "train.epochs" not in rows
+    assert "train.epochs" not in rows and not any(key.startswith("models.mean_map") for key in rows)
     assert all("assumption" in row["reason"].lower() for row in rows.values())
 
 

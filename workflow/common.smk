@@ -8,7 +8,13 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 
 from ct2vq.cohort import VOLUMES, load_cohort
-from ct2vq.config import TARGETS, complete_config, is_network, model_training, models_for
+from ct2vq.config import (
+    TARGETS,
+    complete_config,
+    is_network,
+    model_training,
+    models_for,
+)
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
 from ct2vq.errors import Ct2vqError
 from ct2vq.split import assign_folds, folds_table, read_folds
@@ -20,14 +26,20 @@ HASH_CACHE = Path("work/hashes")
 def prepare_study():
     """Check the configuration and the cohort before any job; every problem is one message."""
     try:
-        completed = complete_config(config, ", ".join(map(str, workflow.configfiles)) or "--config")
+        completed = complete_config(
+            config, ", ".join(map(str, workflow.configfiles)) or "--config"
+        )
         config.clear()
         config.update(completed)
         require_same_study(config)
         cohort = load_cohort(config)
         kept = kept_folds(config)
         folds = assign_folds(
-            cohort.cases, config["split"]["folds"], config["seed"], config["split"]["stratify_by"], kept
+            cohort.cases,
+            config["split"]["folds"],
+            config["seed"],
+            config["split"]["stratify_by"],
+            kept,
         )
         return cohort, folds
     except Ct2vqError as error:
@@ -39,7 +51,9 @@ FOLD_NUMBERS = sorted(set(FOLDS.values()))
 SPECT_TARGETS = COHORT.targets
 #: models whose targets this cohort has
 MODELS = {
-    name: model for name, model in config["models"].items() if set(model["targets"]) <= set(SPECT_TARGETS)
+    name: model
+    for name, model in config["models"].items()
+    if set(model["targets"]) <= set(SPECT_TARGETS)
 }
 NETWORKS = [name for name, model in MODELS.items() if is_network(model)]
 BASELINES = [name for name in MODELS if name not in NETWORKS]
@@ -64,7 +78,16 @@ def cases_with(targets):
 
 def training_cases(model, fold):
     """Cases that a model learns from in a fold: all that have its targets and are not in the fold."""
-    return [case for case in cases_with(MODELS[model]["targets"]) if FOLDS[case] != int(fold)]
+    return [
+        case
+        for case in cases_with(MODELS[model]["targets"])
+        if FOLDS[case] != int(fold)
+    ]
+
+
+def what_determines(model):
+    """A model's settings without its label, which only figures use, and without what stands in `training`."""
+    return {key: value for key, value in MODELS[model].items() if key not in ("label", "training")}
 
 
 def patients_of(cases):
@@ -73,7 +96,9 @@ def patients_of(cases):
 
 def raw_input(wildcards):
     """A simulated case's DICOM comes from its manifest; a real one enters as a digest among the params."""
-    return f"results/simulate/{wildcards.case}/manifest.json" if COHORT.simulated else []
+    return (
+        f"results/simulate/{wildcards.case}/manifest.json" if COHORT.simulated else []
+    )
 
 
 def raw_digest(wildcards, volume):
@@ -90,9 +115,13 @@ def register_inputs(wildcards):
     """Through the attenuation CT where there is one, else the SPECT images themselves."""
     case = COHORT[wildcards.case]
     moving = ["attenuation_ct"] if "attenuation_ct" in case.sources else case.targets
-    inputs = {volume: f"results/convert/{wildcards.case}/{volume}.nii.gz" for volume in moving}
+    inputs = {
+        volume: f"results/convert/{wildcards.case}/{volume}.nii.gz" for volume in moving
+    }
     if "attenuation_ct" in case.sources:
-        inputs["attenuation_ct_lungs"] = f"results/segment/{wildcards.case}/attenuation_ct_lungs.nii.gz"
+        inputs["attenuation_ct_lungs"] = (
+            f"results/segment/{wildcards.case}/attenuation_ct_lungs.nii.gz"
+        )
     return inputs
 
 
@@ -106,7 +135,10 @@ def model_inputs(wildcards, targets):
 def weights_without(wildcards):
     """Weights of every model that never saw the case's patient, by model."""
     fold = FOLDS[wildcards.case]
-    return {model: f"results/train/{model}/fold{fold}/weights.safetensors" for model in MODELS}
+    return {
+        model: f"results/train/{model}/fold{fold}/weights.safetensors"
+        for model in MODELS
+    }
 
 
 def synthesised(pattern):
@@ -124,7 +156,9 @@ def case_images(wildcards, real, made):
     for target in COHORT[wildcards.case].targets:
         images[f"spect_{target}"] = real.format(case=wildcards.case, target=target)
         for model in models_for({"models": MODELS}, target):
-            images[f"{model}_{target}"] = made.format(case=wildcards.case, model=model, target=target)
+            images[f"{model}_{target}"] = made.format(
+                case=wildcards.case, model=model, target=target
+            )
     return images
 
 
@@ -146,19 +180,30 @@ def ct_images(wildcards):
 
 def overlay_inputs(wildcards):
     """What the overlay of a registration shows: the case's SPECT images and, if there is one, the attenuation CT."""
-    names = [name for name in ("attenuation_ct", *TARGETS) if name in COHORT[wildcards.case].sources]
+    names = [
+        name
+        for name in ("attenuation_ct", *TARGETS)
+        if name in COHORT[wildcards.case].sources
+    ]
     return {name: f"results/convert/{wildcards.case}/{name}.nii.gz" for name in names}
 
 
 def model_labels():
     """Name of each model in figures and tables."""
-    return {name: model.get("label", name.replace("_", " ")) for name, model in MODELS.items()}
+    return {
+        name: model.get("label", name.replace("_", " "))
+        for name, model in MODELS.items()
+    }
 
 
 def case_facts():
     """What the report says of each case."""
     return {
-        case.case_id: {"fold": FOLDS[case.case_id], "targets": list(case.targets), **case.attributes}
+        case.case_id: {
+            "fold": FOLDS[case.case_id],
+            "targets": list(case.targets),
+            **case.attributes,
+        }
         for case in COHORT.cases
     }
 
@@ -166,10 +211,15 @@ def case_facts():
 def cohort_flow():
     """Numbers of cases from the table to the analysis, and why each excluded case is missing."""
     return {
-        "listed": len(COHORT.cases) + len({row["case_id"] for row in COHORT.exclusions}),
+        "listed": len(COHORT.cases)
+        + len({row["case_id"] for row in COHORT.exclusions}),
         "exclusions": [dict(row) for row in COHORT.exclusions],
         "analysed": len(COHORT.cases),
         "patients": len({case.patient_id for case in COHORT.cases}),
-        "targets": {target: len(COHORT.with_target(target)) for target in SPECT_TARGETS},
-        "folds": [sum(fold == number for fold in FOLDS.values()) for number in FOLD_NUMBERS],
+        "targets": {
+            target: len(COHORT.with_target(target)) for target in SPECT_TARGETS
+        },
+        "folds": [
+            sum(fold == number for fold in FOLDS.values()) for number in FOLD_NUMBERS
+        ],
     }

@@ -239,7 +239,7 @@ def measure(body: Body, points: np.ndarray) -> Distances:
 
 def fissure_distances(body: Body, points: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Height in mm above the oblique fissure of each point's lung and above the horizontal fissure."""
-    x, y, z = points / np.float32(body.size)
+    _x, y, z = points / np.float32(body.size)
     wobble = 5.0 * body.fissure_wobble(points)
     start = np.where(side == RIGHT, body.oblique_fissure[0][0], body.oblique_fissure[1][0])
     slope = np.where(side == RIGHT, body.oblique_fissure[0][1], body.oblique_fissure[1][1])

@@ -165,7 +165,7 @@ def _embolism(state: LungState, division: TerritoryMap, rng: np.random.Generator
     """Emboli in segmental and subsegmental arteries: wedges without perfusion, ventilation kept."""
     hidden = np.zeros_like(state.perfusion_loss)
     segments = sorted({t.segment for t in division.territories})
-    count = int(round(2 + 5 * state.severity))
+    count = round(2 + 5 * state.severity)
     for segment in rng.choice(segments, count, replace=False):
         own = [t for t in division.territories if t.segment == segment]
         if rng.random() < 0.3:
@@ -188,7 +188,7 @@ def _obstruction(state: LungState, division: TerritoryMap, rng: np.random.Genera
     for _ in range(clusters):
         start = division.territories[rng.integers(len(division.territories))]
         reflex = float(rng.uniform(0.3, 0.65))
-        for t in _neighbours(division, start, int(round(3 + 7 * state.severity))):
+        for t in _neighbours(division, start, round(3 + 7 * state.severity)):
             loss = float(np.clip(rng.normal(0.45 + 0.35 * state.severity, 0.12), 0.25, 0.95))
             state.ventilation_loss[t.label] = loss
             state.perfusion_loss[t.label] = reflex * loss

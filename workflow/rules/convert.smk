@@ -11,10 +11,10 @@ rule convert_ct:
         "logs/convert/{case}/{volume}.log",
     benchmark:
         "benchmarks/convert/{case}/{volume}.tsv"
-    conda:
-        "../../envs/imaging.yaml"
     wildcard_constraints:
         volume="ct|attenuation_ct",
+    conda:
+        "../../envs/imaging.yaml"
     threads: 1
     resources:
         mem_mb=2000,

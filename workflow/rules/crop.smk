@@ -22,7 +22,11 @@ rule crop:
         runtime=20,
     params:
         code=code_digest("scripts/crop.py"),
-        settings={key: value for key, value in config["crop"].items() if key != "spect_percentile"},
+        settings={
+            key: value
+            for key, value in config["crop"].items()
+            if key != "spect_percentile"
+        },
     script:
         "../../scripts/crop.py"
 

@@ -27,7 +27,9 @@ rule report_case:
         code=code_digest("scripts/report_case.py"),
         labels=model_labels(),
         networks=NETWORKS,
-        diagnosis=lambda wildcards: COHORT[wildcards.case].attributes.get("diagnosis", "unknown"),
+        diagnosis=lambda wildcards: COHORT[wildcards.case].attributes.get(
+            "diagnosis", "unknown"
+        ),
         simulated=COHORT.simulated,
         figure=config["report"]["figure"],
     script:
@@ -71,7 +73,9 @@ rule report_figures:
         pairs="results/compare/pairs.tsv",
         folds="results/split/folds.tsv",
         histories=expand(
-            "results/train/{model}/fold{fold}/history.tsv", model=NETWORKS, fold=FOLD_NUMBERS
+            "results/train/{model}/fold{fold}/history.tsv",
+            model=NETWORKS,
+            fold=FOLD_NUMBERS,
         ),
     output:
         metrics=report(
@@ -120,15 +124,22 @@ rule report:
         pairs="results/compare/pairs.tsv",
         baselines="results/compare/baselines.tsv",
         metrics="results/evaluate/metrics.tsv",
+        folds="results/split/folds.tsv",
         qc=expand("results/register/{case}/qc.json", case=COHORT.case_ids),
-        runs=expand("results/train/{model}/fold{fold}/run.json", model=MODELS, fold=FOLD_NUMBERS),
+        runs=expand(
+            "results/train/{model}/fold{fold}/run.json",
+            model=MODELS,
+            fold=FOLD_NUMBERS,
+        ),
         figures=[
             "results/report/figures/metrics.png",
             "results/report/figures/training.png",
             "results/report/figures/cohort.png",
         ],
         panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
-        overlays=expand("results/report/figures/registration/{case}.png", case=COHORT.case_ids),
+        overlays=expand(
+            "results/report/figures/registration/{case}.png", case=COHORT.case_ids
+        ),
     output:
         page="results/report/index.html",
         config="results/report/effective_config.yaml",
@@ -144,8 +155,12 @@ rule report:
         runtime=20,
     params:
         code=code_digest("scripts/report.py"),
-        template=folder_digest(Path(workflow.basedir) / "resources" / "report", HASH_CACHE),
-        published=folder_digest(Path(workflow.basedir) / "resources" / "published.tsv", HASH_CACHE),
+        template=folder_digest(
+            Path(workflow.basedir) / "resources" / "report", HASH_CACHE
+        ),
+        published=folder_digest(
+            Path(workflow.basedir) / "resources" / "published.tsv", HASH_CACHE
+        ),
         labels=model_labels(),
         cases=case_facts(),
         flow=cohort_flow(),

@@ -11,10 +11,10 @@ rule segment:
         "logs/segment/{case}/{volume}.log",
     benchmark:
         "benchmarks/segment/{case}/{volume}.tsv"
-    conda:
-        "../../envs/imaging.yaml"
     wildcard_constraints:
         volume="ct|attenuation_ct",
+    conda:
+        "../../envs/imaging.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -22,6 +22,8 @@ rule segment:
     params:
         code=code_digest("scripts/segment.py"),
         settings=config["segment"],
-        lung_mask=lambda wildcards: COHORT[wildcards.case].lung_mask if wildcards.volume == "ct" else None,
+        lung_mask=lambda wildcards: (
+            COHORT[wildcards.case].lung_mask if wildcards.volume == "ct" else None
+        ),
     script:
         "../../scripts/segment.py"

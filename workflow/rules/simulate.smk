@@ -21,6 +21,10 @@ rule simulate:
         patient=lambda wildcards: COHORT[wildcards.case].patient_id,
         diagnosis=lambda wildcards: COHORT[wildcards.case].attributes["diagnosis"],
         seed=config["seed"],
-        settings={key: config["simulate"][key] for key in config["simulate"] if key not in ("cases", "diagnoses")},
+        settings={
+            key: config["simulate"][key]
+            for key in config["simulate"]
+            if key not in ("cases", "diagnoses")
+        },
     script:
         "../../scripts/simulate.py"

@@ -3,7 +3,9 @@
 
 rule train:
     input:
-        images=lambda wildcards: model_inputs(wildcards, MODELS[wildcards.model]["targets"]),
+        images=lambda wildcards: model_inputs(
+            wildcards, MODELS[wildcards.model]["targets"]
+        ),
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         history="results/train/{model}/fold{fold}/history.tsv",
@@ -12,19 +14,23 @@ rule train:
         "logs/train/{model}/fold{fold}.log",
     benchmark:
         "benchmarks/train/{model}/fold{fold}.tsv"
-    conda:
-        "../../envs/torch.yaml"
     wildcard_constraints:
         model="|".join(NETWORKS) or "none",
+    conda:
+        "../../envs/torch.yaml"
     threads: lambda wildcards: model_training(config, wildcards.model)["threads"]
     resources:
         mem_mb=8000,
         runtime=2880,
-        gpu=lambda wildcards: int(model_training(config, wildcards.model)["device"] != "cpu"),
+        gpu=lambda wildcards: int(
+            model_training(config, wildcards.model)["device"] != "cpu"
+        ),
     params:
         code=code_digest("scripts/train.py"),
-        patients=lambda wildcards: patients_of(training_cases(wildcards.model, wildcards.fold)),
-        model=lambda wildcards: MODELS[wildcards.model],
+        patients=lambda wildcards: patients_of(
+            training_cases(wildcards.model, wildcards.fold)
+        ),
+        model=lambda wildcards: what_determines(wildcards.model),
         training=lambda wildcards: model_training(config, wildcards.model),
         preparation=config["crop"],
         seed=config["seed"],
@@ -35,7 +41,9 @@ rule train:
 
 rule train_baseline:
     input:
-        images=lambda wildcards: model_inputs(wildcards, MODELS[wildcards.model]["targets"]),
+        images=lambda wildcards: model_inputs(
+            wildcards, MODELS[wildcards.model]["targets"]
+        ),
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         record="results/train/{model}/fold{fold}/run.json",
@@ -43,17 +51,17 @@ rule train_baseline:
         "logs/train/{model}/fold{fold}.log",
     benchmark:
         "benchmarks/train/{model}/fold{fold}.tsv"
-    conda:
-        "../../envs/imaging.yaml"
     wildcard_constraints:
         model="|".join(BASELINES) or "none",
+    conda:
+        "../../envs/imaging.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         code=code_digest("scripts/train_baseline.py"),
-        model=lambda wildcards: MODELS[wildcards.model],
+        model=lambda wildcards: what_determines(wildcards.model),
         simulated=COHORT.simulated,
     script:
         "../../scripts/train_baseline.py"

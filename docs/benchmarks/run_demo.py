@@ -1,0 +1,171 @@
+"""Measure the embedded study on this machine: `make bench-demo` writes demo.tsv and demo.json beside this file.
+
+Each run works in a fresh copy of the checkout with the existing environment: `make demo` from nothing, `make demo`
+again with nothing to do, and the tiny configuration on one core and on two, whose tables must be equal byte for byte.
+Memory is the largest sum of resident sizes over the process tree, sampled twice a second: pages that processes share
+count once for each process, so it is an upper bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from ct2vq.files import read_tsv, sha256_file, write_json, write_tsv  # noqa: E402
+
+COLUMNS = ["arm", "case", "target", "reference", "metric", "value", "unit"]
+LIBRARIES = ("snakemake", "torch", "antspyx", "simpleitk", "pydicom", "numpy", "scipy")
+TABLES = ("results/evaluate/metrics.tsv", "results/compare/pairs.tsv", "results/compare/summary.tsv")
+SAMPLING_S = 0.5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Wall time in seconds and peak memory in MiB of a finished command."""
+
+    seconds: float
+    peak_mib: float
+
+
+def main() -> None:
+    """Run, measure and write the two files."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="ct2vq_bench_") as folder:
+        checkout = _snapshot(Path(folder) / "checkout")
+        rows = _measure_study(checkout, options.config, options.cores) + _measure_equality(checkout)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_tsv(pd.DataFrame(rows, columns=COLUMNS), options.output / "demo.tsv")
+    write_json(_machine(options), options.output / "demo.json")
+    print(options.output / "demo.tsv")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", choices=("demo", "tiny"), default="demo", help="the study that is timed")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for demo.tsv and demo.json")
+    return parser.parse_args()
+
+
+def _measure_study(checkout: Path, config: str, cores: int) -> list[list[object]]:
+    copy = Path(shutil.copytree(checkout, checkout.with_name("study")))
+    rows = []
+    for name in ("first", "second"):
+        measured = _run(copy, config, cores)
+        rows += [
+            _row(f"{config}_{name}_run_time", round(measured.seconds, 1), "s"),
+            _row(f"{config}_{name}_run_peak_memory", round(measured.peak_mib), "MiB"),
+        ]
+    stages = _stage_seconds(copy / "benchmarks")
+    return rows + [_row(f"{config}_jobs_of_{stage}", round(stages[stage], 1), "s") for stage in stages]
+
+
+def _measure_equality(checkout: Path) -> list[list[object]]:
+    rows, digests = [], []
+    for cores in (1, 2):
+        copy = Path(shutil.copytree(checkout, checkout.with_name(f"cores{cores}")))
+        measured = _run(copy, "tiny", cores)
+        rows.append(_row(f"tiny_run_time_on_{cores}_core{'s' * (cores > 1)}", round(measured.seconds, 1), "s"))
+        digests.append([sha256_file(copy / table) for table in TABLES])
+    equal = {Path(table).stem: int(one == two) for table, one, two in zip(TABLES, digests[0], digests[1], strict=True)}
+    return rows + [_row(f"tiny_{name}_equal_on_1_and_2_cores", value, "1 = yes") for name, value in equal.items()]
+
+
+def _row(metric: str, value: float, unit: str) -> list[object]:
+    return ["ct2vq", "", "", "", metric, value, unit]
+
+
+def _snapshot(target: Path) -> Path:
+    """What git tracks or would track, copied once: an edit during the measurement must not reach a later run."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def _run(folder: Path, config: str, cores: int) -> Measured:
+    """`make demo` in a folder, its output in `<folder>.log`."""
+    # READY= takes the target `setup` out: the copy must not install itself into the checkout's environment.
+    arguments = [f"CONFIG=config/{config}.yaml", f"CORES={cores}", f"VENV={sys.prefix}", "READY="]
+    log = folder.with_suffix(".log")
+    started = time.perf_counter()
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(["make", "demo", *arguments], cwd=folder, stdout=stream, stderr=stream)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _tree_mib(process.pid))
+            time.sleep(SAMPLING_S)
+    if process.returncode:
+        sys.exit(f"make demo {' '.join(arguments)} failed:\n{log.read_text(encoding='utf-8')[-4000:]}")
+    return Measured(time.perf_counter() - started, peak)
+
+
+def _tree_mib(pid: int) -> float:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+    except psutil.NoSuchProcess:
+        return 0.0
+    return total / 2**20
+
+
+def _stage_seconds(benchmarks: Path) -> dict[str, float]:
+    """Seconds of all jobs of each stage, from Snakemake's benchmark files, the longest first."""
+    seconds: dict[str, float] = {}
+    for file in sorted(benchmarks.rglob("*.tsv")):
+        stage = file.relative_to(benchmarks).parts[0]
+        seconds[stage] = seconds.get(stage, 0.0) + float(read_tsv(file)["s"].sum())
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def _machine(options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "title": "The embedded study on one machine",
+        "explanation": " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
+        "command": f"python docs/benchmarks/run_demo.py --config {options.config} --cores {options.cores}",
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu_model(),
+        "cores": options.cores,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The conda environments and requirements.lock pin one and the same version of every library."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ct2vq.digests import DISTRIBUTIONS, _closure
+
+ROOT = Path(__file__).resolve().parents[1]
+#: imported only in the functions that register; other stages use a neighbour in the same module
+ONLY_TO_REGISTER = {"antspyx"}
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+
+
+def _pins(lines: list[str]) -> dict[str, str]:
+    found = [re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)", line.strip()) for line in lines]
+    return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+
+
+LOCK = _pins((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
+
+
+def _pip_lines(environment: Path) -> list[str]:
+    listed = yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
+    return next(entry["pip"] for entry in listed if isinstance(entry, dict))
+
+
+def test_the_lock_pins_everything_exactly():
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "--"))]
+    assert len(LOCK) == len(wanted) > 50
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environments_pins_equal_the_lock(environment):
+    lines = _pip_lines(environment)
+    pins = _pins(lines)
+    assert len(pins) == len(lines), "every library has an exact version"
+    assert {name: LOCK.get(name) for name in pins} == pins
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_has_what_its_scripts_import(environment):
+    """What a rule's script imports, through all modules of the project, is in the rule's conda environment."""
+    pins = set(_pins(_pip_lines(environment)))
+    missing = {}
+    for script in _scripts_of(environment.name):
+        _, libraries = _closure(ROOT / "scripts" / script, ROOT)
+        lacking = {name for name in libraries if name in LOCK} - pins - ONLY_TO_REGISTER
+        if lacking:
+            missing[script] = lacking
+    assert missing == {}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environments_python_is_one_that_the_project_supports(environment):
+    listed = yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]
+    version = next(entry for entry in listed if isinstance(entry, str) and entry.startswith("python="))
+    assert tuple(int(part) for part in version.removeprefix("python=").split(".")) >= (3, 11)
+
+
+def test_the_environment_that_registers_has_ants():
+    imaging = ROOT / "envs" / "imaging.yaml"
+    assert "register.py" in _scripts_of(imaging.name)
+    assert _pins(_pip_lines(imaging)).keys() >= ONLY_TO_REGISTER
+
+
+def test_every_library_that_the_project_imports_is_pinned():
+    imported = set()
+    for path in [*(ROOT / "ct2vq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"ct2vq"}
+    names = {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
+    assert names - LOCK.keys() == set()
+
+
+def _scripts_of(environment: str) -> list[str]:
+    scripts = []
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            if f"envs/{environment}" in rule:
+                scripts += re.findall(r"scripts/(\w+\.py)\"\n", rule)
+    assert scripts
+    return scripts

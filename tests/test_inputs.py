@@ -1,0 +1,72 @@
+"""What a network reads: only the lungs, only the CT, in a fixed order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import NETWORK, SHAPE, SPACING_MM, TARGETS, case_in_memory, cropped_arrays
+
+from ct2vq.errors import Ct2vqError, GeometryError
+from ct2vq.inputs import CT_CHANNELS, case_folders, network_channels, read_cropped_case
+from ct2vq.lungs import normalised_position
+from ct2vq.volume import from_array, make_grid, write_volume
+
+WINDOW = (-1000, 0)
+
+
+def test_a_cropped_case_comes_back(cropped_case: Path) -> None:
+    case = read_cropped_case(cropped_case, TARGETS)
+    arrays = cropped_arrays(7)
+    np.testing.assert_array_equal(case.hu, arrays["ct"])
+    np.testing.assert_array_equal(case.enhanced, arrays["ct_enhanced"])
+    np.testing.assert_array_equal(case.lungs, arrays["lungs"])
+    assert case.case_id == cropped_case.name
+    assert case.spacing_mm == SPACING_MM
+    assert case.targets.keys() == set(TARGETS)
+    assert read_cropped_case(cropped_case, ()).targets == {}
+    np.testing.assert_array_equal(case.inside, arrays["lungs"] > 0)
+
+
+def test_a_missing_target_and_a_wrong_grid(tmp_path: Path) -> None:
+    grid = make_grid(SHAPE[::-1], [SPACING_MM] * 3, (0, 0, 0))
+    arrays = cropped_arrays(0)
+    for name in ("ct", "ct_enhanced", "lungs"):
+        write_volume(from_array(arrays[name], grid), tmp_path / "c1" / f"{name}.nii.gz")
+    with pytest.raises(Ct2vqError, match=r"perfusion\.nii\.gz.*does not exist"):
+        read_cropped_case(tmp_path / "c1", ("perfusion",))
+    other = make_grid(SHAPE[::-1], [SPACING_MM] * 3, (1, 0, 0))
+    write_volume(from_array(arrays["perfusion"], other), tmp_path / "c1" / "perfusion.nii.gz")
+    with pytest.raises(GeometryError, match="c1 lungs and c1 perfusion"):
+        read_cropped_case(tmp_path / "c1", ("perfusion",))
+
+
+@pytest.mark.parametrize("coordinates", [True, False])
+def test_the_channels(coordinates: bool) -> None:
+    case = case_in_memory(0)
+    channels = network_channels(case, NETWORK | {"coordinates": coordinates}, WINDOW)
+    assert channels.shape == (5 if coordinates else CT_CHANNELS, *SHAPE)
+    assert channels.dtype == np.float32
+    assert (channels[:, ~case.inside] == 0).all()
+    np.testing.assert_allclose(channels[0][case.inside], np.clip(case.hu[case.inside] / 1000 + 1, 0, 1), atol=1e-6)
+    np.testing.assert_array_equal(channels[1], case.enhanced)
+    if coordinates:
+        np.testing.assert_array_equal(channels[2:], normalised_position(case.lungs))
+
+
+def test_the_targets_are_no_input_and_the_chest_wall_neither() -> None:
+    case = case_in_memory(0)
+    channels = network_channels(case, NETWORK, WINDOW)
+    changed = case_in_memory(
+        0,
+        perfusion=np.zeros(SHAPE, np.float32),
+        ventilation=np.ones(SHAPE, np.float32),
+        ct=np.where(case.inside, case.hu, 3000).astype(np.float32),
+    )
+    np.testing.assert_array_equal(network_channels(changed, NETWORK, WINDOW), channels)
+
+
+def test_folders_come_once_and_in_order() -> None:
+    images = ["r/b/ct.nii.gz", "r/b/lungs.nii.gz", "r/a/ct.nii.gz", "r/b/ct_enhanced.nii.gz"]
+    assert case_folders(images) == [Path("r/b"), Path("r/a")]

@@ -1,0 +1,180 @@
+"""Synthesised images: nothing outside the lungs, in the right place of any CT, labelled, and from our weights only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories import CROP, NETWORK, SPACING_MM, TARGETS, oblique_lungs
+from safetensors.numpy import save_file
+
+from ct2vq.baselines import train_baseline
+from ct2vq.crop import crop_ct
+from ct2vq.errors import Ct2vqError
+from ct2vq.files import read_json, sha256_file
+from ct2vq.inputs import CroppedCase, read_cropped_case
+from ct2vq.networks import build_network
+from ct2vq.synthesize import LABEL, ensemble, label_of, predict, read_header, synthesize_case, to_ct_grid
+from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array, write_volume
+
+
+def write_network(path: Path, seed: int = 0, targets: tuple[str, ...] = TARGETS, simulated: bool = True) -> Path:
+    torch.manual_seed(seed)
+    network = build_network(targets, NETWORK, 5)
+    header = {
+        "kind": "ran",
+        "targets": list(targets),
+        "network": NETWORK,
+        "in_channels": 5,
+        "crop": CROP,
+        "simulated": simulated,
+    }
+    tensors = {key: value.numpy() for key, value in network.state_dict().items()}
+    save_file(tensors, path, metadata={"ct2vq": json.dumps(header)})
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path: Path, cohort) -> dict[str, Path]:
+    baseline = tmp_path / "mean_map.safetensors"
+    model = {"kind": "mean_map", "targets": list(TARGETS)}
+    train_baseline(cohort[0], model, baseline, tmp_path / "mean_map.json", simulated=False)
+    return {"ddran": write_network(tmp_path / "ddran.safetensors"), "mean_map": baseline}
+
+
+@pytest.fixture
+def ct_lungs(tmp_path: Path, cropped_case: Path) -> Path:
+    """The case's lungs on a finer CT grid."""
+    small = read_volume(cropped_case / "lungs.nii.gz")
+    size = [n * 2 for n in small.GetSize()]
+    fine = make_grid(size, [SPACING_MM / 2] * 3, np.array(small.GetOrigin()) - SPACING_MM / 4)
+    write_volume(resample(small, fine, linear=False), tmp_path / "ct_lungs.nii.gz")
+    return tmp_path / "ct_lungs.nii.gz"
+
+
+def run(folder: Path, cropped_case: Path, ct_lungs: Path, weights: dict[str, Path]) -> Path:
+    synthesize_case(cropped_case, ct_lungs, weights, folder, folder / "record.json", device="cpu")
+    return folder
+
+
+def test_every_image_of_every_model(tmp_path: Path, cropped_case: Path, ct_lungs: Path, weights) -> None:
+    out = run(tmp_path / "a", cropped_case, ct_lungs, weights)
+    for model in weights:
+        for target in TARGETS:
+            for suffix, like in (("_network", cropped_case / "lungs.nii.gz"), ("", ct_lungs)):
+                image, labels = read_volume(out / model / f"{target}{suffix}.nii.gz"), read_volume(like)
+                require_same_grid(image, labels, "image", "lungs")
+                values, inside = to_array(image), to_array(labels) > 0
+                assert (values[~inside] == 0).all()
+                assert 0 <= values.min() <= values.max() <= 1
+                assert (values[inside] > 0).mean() > 0.99
+                assert image.GetMetaData("descrip").startswith(LABEL)
+    record = read_json(out / "record.json")
+    assert record["ddran"]["label"] == label_of(True)
+    assert record["mean_map"]["label"] == LABEL
+    assert record["ddran"]["weights_sha256"] == sha256_file(weights["ddran"])
+    assert "SYNTHETIC" in label_of(True)
+    assert len(label_of(True)) <= 79, "the whole label must fit into the NIfTI header"
+    simulated = read_volume(out / "ddran" / "perfusion.nii.gz").GetMetaData("descrip")
+    assert simulated == label_of(True)
+
+
+def test_the_same_bytes_twice(tmp_path: Path, cropped_case: Path, ct_lungs: Path, weights) -> None:
+    first, second = (run(tmp_path / name, cropped_case, ct_lungs, weights) for name in "ab")
+    files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
+    assert len(files) == 9
+    assert [sha256_file(first / file) for file in files] == [sha256_file(second / file) for file in files]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_back_on_the_grid_of_an_oblique_ct(seed: int) -> None:
+    """An image whose values are its positions must come back with the positions of the CT's voxels."""
+    lungs = oblique_lungs(seed)
+    ct = from_array(np.where(to_array(lungs) > 0, -800, 40).astype(np.float32), lungs)
+    small_ct, enhanced, small, _ = crop_ct(ct, lungs, CROP | {"spacing_mm": 8.0})
+    case = CroppedCase("c", to_array(small_ct), to_array(enhanced), to_array(small), 8.0, {})
+    grids = [small, lungs]
+    positions = []
+    for grid in grids:
+        k, j, i = np.indices(grid.GetSize()[::-1])
+        matrix = np.reshape(grid.GetDirection(), (3, 3)) * np.asarray(grid.GetSpacing())
+        position = np.einsum("ab,b...->a...", matrix, np.stack([i, j, k]).astype(float))
+        positions.append(position + np.asarray(grid.GetOrigin())[:, None, None, None])
+    inside = to_array(lungs) > 0
+    for axis in range(3):
+        image = np.where(case.inside, positions[0][axis], 0).astype(np.float32)
+        back = to_ct_grid(image, case, small, lungs)
+        require_same_grid(back, lungs, "image", "ct")
+        values = to_array(back)
+        assert (values[~inside] == 0).all()
+        difference = np.abs(values - positions[1][axis])[inside]
+        assert np.median(difference) < 0.01
+        assert difference.max() < 2 * 8.0, "at the pleura the nearest voxel's value is continued"
+
+
+def test_the_pleura_is_not_darkened() -> None:
+    lungs = oblique_lungs(5)
+    ct = from_array(np.where(to_array(lungs) > 0, -800, 40).astype(np.float32), lungs)
+    small_ct, enhanced, small, _ = crop_ct(ct, lungs, CROP | {"margin_mm": 0})
+    case = CroppedCase("c", to_array(small_ct), to_array(enhanced), to_array(small), 12.0, {})
+    image = np.where(case.inside, 0.7, 0).astype(np.float32)
+    values = to_array(to_ct_grid(image, case, small, lungs))
+    np.testing.assert_allclose(values[to_array(lungs) > 0], 0.7, atol=1e-6)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path, cropped_case: Path) -> None:
+    case = read_cropped_case(cropped_case, ())
+    members = [write_network(tmp_path / f"{seed}.safetensors", seed) for seed in range(3)]
+    images = [predict(path, case, "cpu") for path in members]
+    mean = ensemble(members, case, "cpu")
+    for target in TARGETS:
+        np.testing.assert_allclose(mean[target], np.mean([image[target] for image in images], axis=0), atol=1e-6)
+        assert np.ptp([image[target][case.inside].mean() for image in images]) > 0
+
+
+def foreign(path: Path, content: object) -> Path:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        save_file({"a": np.zeros(3, np.float32)}, path, metadata=content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x02pickle",
+        b"\xff" * 100,
+        None,
+        {"format": "pt"},
+        {"ct2vq": "{"},
+        {"ct2vq": "[]"},
+        {"ct2vq": "{}"},
+        {"ct2vq": '{"kind": "other", "targets": [], "simulated": true}'},
+    ],
+    ids=range(9),
+)
+def test_what_is_no_model(tmp_path: Path, content: object) -> None:
+    path = foreign(tmp_path / "foreign.safetensors", content)
+    with pytest.raises(Ct2vqError, match=r"foreign\.safetensors.*not a model of ct2vq"):
+        read_header(path)
+    with pytest.raises(Ct2vqError, match=r"gone\.safetensors.*do not exist"):
+        read_header(tmp_path / "gone.safetensors")
+
+
+def test_half_a_file(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "w.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Ct2vqError, match=r"w\.safetensors"):
+        read_header(path)
+
+
+def test_no_cuda_device(tmp_path: Path, cropped_case: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(Ct2vqError, match="no CUDA device"):
+        predict(write_network(tmp_path / "w.safetensors"), read_cropped_case(cropped_case, ()), "cuda")

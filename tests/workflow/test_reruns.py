@@ -1,0 +1,118 @@
+"""What a change reruns: what depends on it, and nothing else."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from studies import CASES, TINY, Study, files_under
+
+pytestmark = pytest.mark.workflow
+
+REPORT = {"report_case", "report_registration", "report_figures", "report"}
+BEFORE_REGISTER = {"simulate", "convert_ct", "convert_spect", "segment", "split"}
+LAST_STAGES = {"evaluate_case", "evaluate", "compare", "report_figures", "report"}
+
+
+def test_touched_code_settings_and_images_rerun_nothing(study):
+    later = time.time() + 60
+    code = [path for part in ("ct2vq", "scripts", "workflow", "envs") for path in files_under(study.path(part))]
+    settings = [study.path(name) for name in (TINY, "Snakefile", "requirements.lock")]
+    images = [path for case in CASES for path in files_under(study.path(f"results/simulate/{case}/dicom"))]
+    assert len(code) > 50
+    assert len(images) > 50
+    for path in (*code, *settings, *images):
+        _touch(path, later)
+    assert not study.plan().rules
+
+
+def test_a_setting_of_figures_reruns_the_figures_and_the_page(study):
+    study.replace(TINY, "dpi: 60", "dpi: 61")
+    assert set(study.plan().rules) == REPORT
+
+
+def test_a_setting_of_one_model_retrains_this_model(study):
+    study.replace(
+        TINY,
+        "label: RAN (Q), kind: ran, targets: [perfusion], network: {width: 4",
+        "label: RAN (Q), kind: ran, targets: [perfusion], network: {width: 5",
+    )
+    plan = study.plan()
+    assert plan.values("train", "model") == {"ran_perfusion"}
+    assert "train_baseline" not in plan.rules
+    assert not BEFORE_REGISTER & set(plan.rules)
+
+
+def test_a_line_of_the_registration_reruns_it_and_what_follows(study):
+    study.append("ct2vq/register.py", "\nCHANGED = 1\n")
+    plan = study.plan()
+    assert not BEFORE_REGISTER & set(plan.rules)
+    assert plan.values("register", "case") == set(CASES)
+    assert {"register", "register_spect", "crop_spect", "train", "train_baseline", "synthesize"} < set(plan.rules)
+    assert set(plan.rules) > LAST_STAGES
+
+
+def test_a_comment_and_a_docstring_rerun_nothing(study):
+    study.append("ct2vq/register.py", "\n# Why is explained here.\n")
+    study.replace("ct2vq/metrics.py", '"""', '"""Told in other words. ')
+    study.append("scripts/train.py", "\n\n# The end.\n")
+    assert not study.plan().rules
+
+
+def test_a_line_of_the_metrics_reruns_the_evaluation_and_what_follows(study):
+    study.append("ct2vq/metrics.py", "\nCHANGED = 1\n")
+    assert set(study.plan().rules) == LAST_STAGES
+
+
+def test_a_line_of_a_script_reruns_its_rule_and_what_follows(study):
+    study.append("scripts/compare.py", "\nCHANGED = 1\n")
+    assert set(study.plan().rules) == {"compare", "report_figures", "report"}
+
+
+def test_another_version_of_a_library_reruns_the_stages_that_use_it(study):
+    pins = study.path("requirements.lock").read_text(encoding="utf-8").splitlines()
+    pin = next(line for line in pins if line.startswith("antspyx=="))
+    study.replace("requirements.lock", pin, "antspyx==0.0.1")
+    plan = study.plan()
+    assert not BEFORE_REGISTER & set(plan.rules)
+    assert plan.values("register", "case") == set(CASES)
+
+
+def test_a_replaced_slice_of_a_simulated_case_converts_this_image_again(study):
+    _replace_slice(study, "results/simulate/sim002/dicom/ct")
+    plan = study.plan()
+    assert plan.wildcards["convert_ct"] == [{"case": "sim002", "volume": "ct"}]
+    assert not {"simulate", "convert_spect", "split"} & set(plan.rules)
+    assert plan.values("register", "case") == {"sim002"}
+
+
+def test_an_excluded_case_leaves_the_study_and_the_others_keep_their_folds(study):
+    folds = _folds(study)
+    study.path("config/exclusions.tsv").write_text("case_id\tstage\treason\nsim004\tregister\tmotion\n")
+    plan = study.plan()
+    assert "sim004" not in plan.cases()
+    assert not {"simulate", "convert_ct", "convert_spect", "segment", "register", "crop"} & set(plan.rules)
+    assert {"split", "train", "evaluate", "report"} < set(plan.rules)
+    study.snakemake("results/split/folds.tsv").require_success()
+    assert _folds(study) == {case: fold for case, fold in folds.items() if case != "sim004"}
+    study.path("config/exclusions.tsv").unlink()
+    study.snakemake("results/split/folds.tsv").require_success()
+    assert _folds(study) == folds
+
+
+def _touch(path: Path, when: float) -> None:
+    os.utime(path, (when, when))
+
+
+def _replace_slice(study: Study, folder: str) -> None:
+    """Another value in one voxel of one slice: the size stays, as in a repaired export."""
+    path = next(files_under(study.path(folder)))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def _folds(study: Study) -> dict[str, str]:
+    lines = study.path("results/split/folds.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
+    return {row["case_id"]: row["fold"] for row in rows}
