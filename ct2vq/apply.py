@@ -42,7 +42,7 @@ def apply_model(
     if not weights:
         raise Ct2vqError("no trained model here", path=model, hint="train first, or name results/train/<model>")
     header = _common_header(weights)
-    files = _prepare(ct, output, header["crop"], lung_mask)
+    files = _prepare(ct, output, header, lung_mask)
     case = read_cropped_case(files["cropped"], ())
     grid, lungs = read_volume(files["cropped"] / "lungs.nii.gz"), read_volume(files["lungs"])
     label = label_of(header["simulated"])
@@ -62,20 +62,19 @@ def apply_model(
     return [files["ct"], files["lungs"], *images.values(), output / "apply.json", figure]
 
 
-def _prepare(ct: Path, output: Path, crop: Mapping[str, Any], lung_mask: Path | None) -> dict[str, Path]:
+def _prepare(ct: Path, output: Path, settings: Mapping[str, Any], lung_mask: Path | None) -> dict[str, Path]:
     """Convert, segment and crop as the study that trained the model did."""
-    defaults = complete_config({"study": "apply"})
     cropped = output / "cropped"
     files = {"ct": output / "ct.nii.gz", "lungs": output / "lungs.nii.gz", "cropped": cropped}
-    convert_ct(ct, files["ct"], output / "ct.json", defaults["convert"], "apply")
-    segment_case(files["ct"], files["lungs"], output / "lungs.json", defaults["segment"], lung_mask)
+    convert_ct(ct, files["ct"], output / "ct.json", settings["convert"], "apply")
+    segment_case(files["ct"], files["lungs"], output / "lungs.json", settings["segment"], lung_mask)
     outputs = {
         "ct": cropped / "ct.nii.gz",
         "enhanced": cropped / "ct_enhanced.nii.gz",
         "lungs": cropped / "lungs.nii.gz",
         "record": cropped / "crop.json",
     }
-    crop_case(files["ct"], files["lungs"], outputs, crop)
+    crop_case(files["ct"], files["lungs"], outputs, settings["crop"])
     return files
 
 

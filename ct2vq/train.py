@@ -73,7 +73,8 @@ def train_network(
         patients: patient of each training case.
         model: the model's config block (`targets`, `network`).
         training: the model's training settings.
-        preparation: config block `crop`, kept with the weights so that a new CT is prepared the same way.
+        preparation: config blocks `convert`, `segment` and `crop`, kept with the weights so that a new CT is prepared the
+            same way.
         outputs: files to write: `weights` (safetensors), `history` (TSV), `record` (JSON).
         name: the model's name.
         fold: the fold that is left out.
@@ -90,7 +91,7 @@ def train_network(
     folders = case_folders(images)
     key = _key([model, training, preparation, name, fold, seed, code, simulated, dict(patients)], images)
     learn, watch = _hold_out(folders, patients, training["validation_patients"], seed)
-    samples = {folder.name: _sample(folder, model, preparation["window_hu"]) for folder in folders}
+    samples = {folder.name: _sample(folder, model, preparation["crop"]["window_hu"]) for folder in folders}
     run = _Run(model, training, [samples[f.name] for f in learn], [samples[f.name] for f in watch], seed, name, fold)
     resumed = run.fit(work / key)
     _save_weights(run, model, preparation, simulated, outputs["weights"])
@@ -168,6 +169,7 @@ class _Run:
             chosen = order[step * self.training["batch_size"] : (step + 1) * self.training["batch_size"]]
             batch = [augment(self.learn[index], self.training["augmentation"], generator) for index in chosen]
             losses.append(self._step(batch, epoch))
+            self._average((epoch - 1) * self.steps_per_epoch + step)
         return {"epoch": epoch, "learning_rate": rate, "loss": float(np.mean(losses))}
 
     def _step(self, batch: Sequence[Sample], epoch: int) -> float:
@@ -188,11 +190,11 @@ class _Run:
             )
         self.fabric.clip_gradients(self.network, self.optimiser, max_norm=self.training["gradient_clip"])
         self.optimiser.step()
-        self._average()
         return float(loss.detach())
 
-    def _average(self) -> None:
-        decay = self.training["ema_decay"]
+    def _average(self, step: int) -> None:
+        """Running average of the weights; the first steps count more, so that the random start is soon forgotten."""
+        decay = min(self.training["ema_decay"], (1 + step) / (10 + step))
         for key, value in self.network.module.state_dict().items():
             if value.dtype.is_floating_point:
                 self.averaged[key].mul_(decay).add_(value.detach(), alpha=1 - decay)
@@ -370,7 +372,7 @@ def _save_weights(
         "targets": list(model["targets"]),
         "network": dict(model["network"]),
         "in_channels": run.learn[0].image.shape[0],
-        "crop": dict(preparation),
+        **{stage: dict(settings) for stage, settings in preparation.items()},
         "simulated": simulated,
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in run.averaged.items()}

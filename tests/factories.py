@@ -19,6 +19,7 @@ TARGETS = ("perfusion", "ventilation")
 DEFAULTS = complete_config({"study": "tests"})
 NETWORK = DEFAULTS["models"]["ddran"]["network"] | {"width": 4, "levels": 2, "blocks": 1}
 CROP = DEFAULTS["crop"] | {"spacing_mm": SPACING_MM, "margin_mm": 12, "multiple": 4}
+PREPARATION = {"convert": DEFAULTS["convert"], "segment": DEFAULTS["segment"], "crop": CROP}
 TRAINING = DEFAULTS["train"] | {
     "device": "cpu",
     "epochs": 4,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from factories import CROP, NETWORK, TARGETS, TRAINING
+from factories import CROP, NETWORK, PREPARATION, TARGETS, TRAINING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +38,7 @@ def run(folder: Path, cohort: tuple[list[str], dict[str, str]], **changes: Any) 
     model = MODEL | changes.pop("model", {})
     arguments = {"name": "ddran", "fold": 1, "seed": 3, "code": "abc", "simulated": True, "work": folder / "work"}
     arguments |= {key: changes.pop(key) for key in list(changes) if key in arguments}
-    train_network(*cohort, model, TRAINING | changes, CROP, outputs, **arguments)
+    train_network(*cohort, model, TRAINING | changes, PREPARATION, outputs, **arguments)
     return outputs
 
 

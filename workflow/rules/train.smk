@@ -32,7 +32,7 @@ rule train:
         ),
         model=lambda wildcards: what_determines(wildcards.model),
         training=lambda wildcards: model_training(config, wildcards.model),
-        preparation=config["crop"],
+        preparation={stage: config[stage] for stage in ("convert", "segment", "crop")},
         seed=config["seed"],
         simulated=COHORT.simulated,
     script:
