@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -51,8 +51,11 @@ docs: $(READY)  ## config/README.md from the schemas
 pictures: $(READY)  ## the README's pictures (needs graphviz, Chromium and a finished demo)
 	$(BIN)/python docs/make_pictures.py
 
-bench-demo: $(READY)  ## measure the demo on this machine: docs/benchmarks/demo.tsv (runs it once, and the tiny study twice)
+bench-demo: $(READY)  ## measure the demo on this machine: docs/benchmarks/demo.tsv (runs it on all cores and on one: half an hour)
 	$(BIN)/python docs/benchmarks/run_demo.py
+
+bench-register: $(READY)  ## measure the registration's settings on a finished demo: docs/benchmarks/register.tsv
+	$(BIN)/python docs/benchmarks/run_register.py
 
 bench-docs: $(READY)  ## docs/benchmarks.md from docs/benchmarks/*.tsv
 	$(BIN)/python docs/make_benchmarks.py

@@ -1,7 +1,8 @@
 """Measure the embedded study on this machine: `make bench-demo` writes demo.tsv and demo.json beside this file.
 
 Each run works in a fresh copy of the checkout with the existing environment: `make demo` from nothing, `make demo`
-again with nothing to do, and the tiny configuration on one core and on two, whose tables must be equal byte for byte.
+again with nothing to do, the tiny configuration of the tests, and `make demo` from nothing on one core, whose tables
+and images must equal the first run's byte for byte.
 Memory is the largest sum of resident sizes over the process tree, sampled twice a second: pages that processes share
 count once for each process, so it is an upper bound.
 """
@@ -9,10 +10,7 @@ count once for each process, so it is an upper bound.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,11 +25,18 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from machine import describe_machine  # noqa: E402
+
 from ct2vq.files import read_tsv, sha256_file, write_json, write_tsv  # noqa: E402
 
 COLUMNS = ["arm", "case", "target", "reference", "metric", "value", "unit"]
-LIBRARIES = ("snakemake", "torch", "antspyx", "simpleitk", "pydicom", "numpy", "scipy")
-TABLES = ("results/evaluate/metrics.tsv", "results/compare/pairs.tsv", "results/compare/summary.tsv")
+#: what must not depend on the number of cores (records of trainings hold their run times)
+COMPARED = {
+    "metrics": "results/evaluate/metrics.tsv",
+    "tables": "results/compare/*.tsv",
+    "weights": "results/train/*/*/weights.safetensors",
+    "images": "results/**/*.nii.gz",
+}
 SAMPLING_S = 0.5
 
 
@@ -48,10 +53,13 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="ct2vq_bench_") as folder:
         checkout = _snapshot(Path(folder) / "checkout")
-        rows = _measure_study(checkout, options.config, options.cores) + _measure_equality(checkout)
+        rows = _measure_study(checkout, options.config, options.cores)
+        rows += _measure_tiny(checkout, options.cores) + _measure_equality(checkout, options.config)
     options.output.mkdir(parents=True, exist_ok=True)
     write_tsv(pd.DataFrame(rows, columns=COLUMNS), options.output / "demo.tsv")
-    write_json(_machine(options), options.output / "demo.json")
+    command = f"python docs/benchmarks/run_demo.py --config {options.config} --cores {options.cores}"
+    header = describe_machine("The embedded study on one machine", __doc__ or "", command, options.cores)
+    write_json(header, options.output / "demo.json")
     print(options.output / "demo.tsv")
 
 
@@ -76,15 +84,21 @@ def _measure_study(checkout: Path, config: str, cores: int) -> list[list[object]
     return rows + [_row(f"{config}_jobs_of_{stage}", round(stages[stage], 1), "s") for stage in stages]
 
 
-def _measure_equality(checkout: Path) -> list[list[object]]:
-    rows, digests = [], []
-    for cores in (1, 2):
-        copy = Path(shutil.copytree(checkout, checkout.with_name(f"cores{cores}")))
-        measured = _run(copy, "tiny", cores)
-        rows.append(_row(f"tiny_run_time_on_{cores}_core{'s' * (cores > 1)}", round(measured.seconds, 1), "s"))
-        digests.append([sha256_file(copy / table) for table in TABLES])
-    equal = {Path(table).stem: int(one == two) for table, one, two in zip(TABLES, digests[0], digests[1], strict=True)}
-    return rows + [_row(f"tiny_{name}_equal_on_1_and_2_cores", value, "1 = yes") for name, value in equal.items()]
+def _measure_tiny(checkout: Path, cores: int) -> list[list[object]]:
+    measured = _run(Path(shutil.copytree(checkout, checkout.with_name("tiny"))), "tiny", cores)
+    return [_row("tiny_run_time", round(measured.seconds, 1), "s")]
+
+
+def _measure_equality(checkout: Path, config: str) -> list[list[object]]:
+    """The same study on one core, and whether it made the same bytes as the first run."""
+    first, other = checkout.with_name("study"), Path(shutil.copytree(checkout, checkout.with_name("one_core")))
+    measured = _run(other, config, 1)
+    rows = [_row(f"{config}_run_time_on_1_core", round(measured.seconds, 1), "s")]
+    for what, pattern in COMPARED.items():
+        files = sorted(path.relative_to(first) for path in first.glob(pattern))
+        equal = sum(sha256_file(first / path) == sha256_file(other / path) for path in files)
+        rows.append(_row(f"{what}_equal_on_1_and_{os.cpu_count()}_cores", equal, f"of {len(files)} files"))
+    return rows
 
 
 def _row(metric: str, value: float, unit: str) -> list[object]:
@@ -144,27 +158,6 @@ def _stage_seconds(benchmarks: Path) -> dict[str, float]:
         stage = file.relative_to(benchmarks).parts[0]
         seconds[stage] = seconds.get(stage, 0.0) + float(read_tsv(file)["s"].sum())
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
-
-
-def _machine(options: argparse.Namespace) -> dict[str, object]:
-    return {
-        "title": "The embedded study on one machine",
-        "explanation": " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
-        "command": f"python docs/benchmarks/run_demo.py --config {options.config} --cores {options.cores}",
-        "date": datetime.date.today().isoformat(),
-        "cpu": _cpu_model(),
-        "cores": options.cores,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
