@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 sys.path.insert(0, str(workflow.basedir))
 
@@ -17,7 +18,7 @@ from ct2vq.config import (
 )
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
 from ct2vq.errors import Ct2vqError
-from ct2vq.split import assign_folds, folds_table, read_folds
+from ct2vq.split import assign_folds, folds_table
 from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
 
 HASH_CACHE = Path("work/hashes")
@@ -55,6 +56,9 @@ MODELS = {
     for name, model in config["models"].items()
     if set(model["targets"]) <= set(SPECT_TARGETS)
 }
+for name in sorted(config["models"].keys() - MODELS.keys()):
+    logger.warning(f"ct2vq: model `{name}` is left out: no case has all of its targets")
+
 NETWORKS = [name for name, model in MODELS.items() if is_network(model)]
 BASELINES = [name for name in MODELS if name not in NETWORKS]
 
@@ -87,7 +91,11 @@ def training_cases(model, fold):
 
 def what_determines(model):
     """A model's settings without its label, which only figures use, and without what stands in `training`."""
-    return {key: value for key, value in MODELS[model].items() if key not in ("label", "training")}
+    return {
+        key: value
+        for key, value in MODELS[model].items()
+        if key not in ("label", "training")
+    }
 
 
 def patients_of(cases):
