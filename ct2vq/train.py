@@ -73,8 +73,8 @@ def train_network(
         patients: patient of each training case.
         model: the model's config block (`targets`, `network`).
         training: the model's training settings.
-        preparation: config blocks `convert`, `segment` and `crop`, kept with the weights so that a new CT is prepared the
-            same way.
+        preparation: config blocks `convert`, `segment` and `crop`, kept with the weights so that a new CT is prepared
+            the same way.
         outputs: files to write: `weights` (safetensors), `history` (TSV), `record` (JSON).
         name: the model's name.
         fold: the fold that is left out.
