@@ -37,7 +37,7 @@ lint: $(READY)  ## formatting and lint, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(BIN)/snakemake --lint
 
 format: $(READY)  ## format everything
 	$(BIN)/ruff check --fix .

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 import yaml
-from studies import BIN, CASES, Study
+from studies import BIN, CASES, ROOT, Study
 
 pytestmark = pytest.mark.workflow
 
@@ -19,8 +19,12 @@ atexit.register(lambda: open(os.environ["IMPORTED"], "w").write("\\n".join(sorte
 """
 
 
-def test_lint_is_clean(fresh):
-    process = fresh.start(BIN / "snakemake", "--lint", "--configfile", "config/demo.yaml")
+@pytest.mark.parametrize("options", [(), ("--configfile", "config/demo.yaml")])
+def test_lint_is_clean_without_a_cohort_too(fresh, options):
+    if not options:  # the configuration that a new checkout has, with its empty table
+        for name in ("config.yaml", "cases.tsv"):
+            shutil.copy(ROOT / "config" / name, fresh.path("config") / name)
+    process = fresh.start(BIN / "snakemake", "--lint", *options)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "your workflow is in a good condition" in output
