@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Transposed convolutions up, each added to a (gated) skip connection from the encoder.
 
-    Adding instead of concatenating halves the cost of the decoders, of which DDRAN has two.
+    Adding instead of concatenating leaves the first convolution of a stage half the channels; DDRAN has two decoders.
     """
 
     def __init__(self, widths: Sequence[int], stem: int, residual: bool, skip_attention: bool) -> None:

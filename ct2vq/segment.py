@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from ct2vq.errors import SegmentationError
 from ct2vq.files import write_json
+from ct2vq.lungs import LEFT, RIGHT
 from ct2vq.volume import (
     affine,
     from_array,
@@ -32,7 +33,6 @@ from ct2vq.volume import (
 
 logger = logging.getLogger(__name__)
 
-RIGHT, LEFT = 1, 2
 NAMES = {RIGHT: "right", LEFT: "left"}
 
 #: HU of the body's surface: fat is about -100, lung below -400
