@@ -32,7 +32,7 @@ from ct2vq.volume import corners, from_array, make_grid, write_volume
 logger = logging.getLogger(__name__)
 
 #: raised when the same input gives other voxels or another sidecar
-CONVERTER_VERSION = "1"
+CONVERTER_VERSION = "2"
 #: HU of air outside the field of view, and the lowest value of the scale that scanners write (12 bits from -1024)
 AIR_HU = -1024.0
 #: a padding value above this is no air: taken for a wrong header, because it would erase real tissue
@@ -51,6 +51,8 @@ NM_VECTORS = {
     "TimeSliceVector": "several time slices (dynamic)",
 }
 NM_UNITS = {"BQML": "Bq/mL", "CNTS": "counts", "PROPCNTS": "counts", "CPS": "counts/s", "PROPCPS": "counts/s"}
+#: UCUM codes of real-world values that have a name here
+UCUM_UNITS = {"Bq/ml": "Bq/mL", "{counts}": "counts"}
 #: names of positron emitters as vendors write them: an image of one is PET, not SPECT
 POSITRON_EMITTERS = ("18f", "f-18", "68ga", "ga-68", "^18", "^68", "11c", "c-11", "fluorine", "gallium^68")
 
@@ -426,7 +428,7 @@ def _nm_values(data: Dataset, stored: np.ndarray, path: Path) -> tuple[np.ndarra
         code = dicom.attribute(maps[0], "MeasurementUnitsCodeSequence", path) or [Dataset()]
         unit = dicom.text(code[0], "CodeValue", path) or units
         notes = [f"{len(maps)} real-world value mappings, the first used"] if len(maps) > 1 else []
-        return (stored * slope + intercept).astype(np.float32), {"Bq/ml": "Bq/mL"}.get(unit, unit), notes
+        return (stored * slope + intercept).astype(np.float32), UCUM_UNITS.get(unit, unit), notes
     slope, intercept = dicom.rescale(data, path) or (1.0, 0.0)
     return (stored * slope + intercept).astype(np.float32), units, []
 

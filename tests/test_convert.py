@@ -264,17 +264,18 @@ def test_nm_frames_follow_the_slice_vector(tmp_path) -> None:
     assert np.array_equal(sitk.GetArrayFromImage(image), counts)
 
 
-def test_nm_real_world_values_are_applied(tmp_path) -> None:
+@pytest.mark.parametrize(("ucum", "units"), [("Bq/ml", "Bq/mL"), ("{counts}", "counts"), ("g/ml", "g/ml")])
+def test_nm_real_world_values_are_applied(tmp_path, ucum, units) -> None:
     data = nm(np.full(SHAPE, 10))
     code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "Bq/ml", "UCUM", "Becquerels/milliliter"
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = ucum, "UCUM", "Meaning"
     item = Dataset()
     item.RealWorldValueSlope, item.RealWorldValueIntercept = 2.5, 1.0
     item.MeasurementUnitsCodeSequence = Sequence([code])
     data.RealWorldValueMappingSequence = Sequence([item])
     image, sidecar = run_spect(write(data, tmp_path / "q.dcm"), tmp_path)
     assert sitk.GetArrayFromImage(image).max() == 26
-    assert sidecar["units"] == "Bq/mL"
+    assert sidecar["units"] == units
 
 
 def test_nm_without_spacing_uses_thickness_and_says_so(tmp_path) -> None:

@@ -1,369 +1,636 @@
-"""Writers: a CT as an axial series (CT Image Storage), a SPECT as one multi-frame object (NM Image Storage).
+"""Writers: a CT as an axial series, a SPECT as one NM object or as PT slices, each as one hospital's machines write it.
 
-Attributes follow DICOM PS3.3 A.3 (CT Image IOD) and A.5 (NM Image IOD). All identities are invented. Unique
-identifiers are `2.25.` and a number hashed from seed, case and role (DICOM PS3.5 B.2): a case is always the same.
+Attributes follow DICOM PS3.3 A.3 (CT Image IOD), A.5 (NM Image IOD) and A.21 (PET Image IOD). Hospitals differ in how
+they store the same image: such a way is a `Habit`. All identities are invented (`ct2vq.simulate.identity`). Unique
+identifiers are `2.25.` and a number hashed from seed, case and role (PS3.5 B.2): a case is always the same.
 """
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, NuclearMedicineImageStorage
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+    RLELossless,
+)
+from pydicom.valuerep import format_number_as_ds
 
-from ct2vq.volume import to_array
+from ct2vq.errors import ConfigError, DicomError, GeometryError
+from ct2vq.simulate.identity import (
+    SOURCE_AE_TITLE,
+    TOKEN,
+    Identity,
+    code,
+    draw_identity,
+    fill,
+    identifying,
+    item,
+    make_uid,
+    planted_identities,
+    session_of,
+)
+from ct2vq.volume import to_array, voxel_volume_ml
 
-GIVEN_NAMES = {
-    "F": ("Rosa", "Alma", "Ines", "Vera", "Nora", "Ida", "Lena", "Mira", "Olga", "Tess"),
-    "M": ("Otto", "Hugo", "Emil", "Ivan", "Axel", "Noah", "Paul", "Leo", "Karl", "Finn"),
-}
+__all__ = [
+    "ACQUISITIONS",
+    "CT_PROTOCOLS",
+    "HABITS",
+    "TOKEN",
+    "Acquisition",
+    "CtProtocol",
+    "Habit",
+    "Identity",
+    "draw_identity",
+    "make_uid",
+    "planted_identities",
+    "units_per_count",
+    "write_ct_series",
+    "write_spect",
+]
+
 #: half-life of 99mTc in seconds (6.0067 h, LNHB/DDEP evaluation)
 TC99M_HALF_LIFE_S = 21624.1
+#: counts a second and MBq of one head with a low-energy high-resolution collimator; data sheets (NEMA NU 1) state
+#: 160-205 counts a minute and uCi, which is 72-92
+SENSITIVITY_CPS_PER_MBQ = 80.0
 _INTERCEPT = -1024
+#: largest stored value: 16 bits in NM, 15 (signed) in PT
+_NM_MAX, _PT_MAX = 65535, 32767
 
 
-def make_uid(*parts: object) -> str:
-    """A UID under `2.25.` that depends on `parts` only: a name-based UUID as a decimal number."""
-    digest = bytearray(hashlib.sha256("/".join(str(p) for p in parts).encode()).digest()[:16])
-    digest[6] = (digest[6] & 0x0F) | 0x50
-    digest[8] = (digest[8] & 0x3F) | 0x80
-    return f"2.25.{int.from_bytes(bytes(digest), 'big')}"
+# --- who writes how ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Identity:
-    """An invented patient, and the sessions in which CT and SPECT were taken."""
+class Habit:
+    """How one hospital's machines write.
 
-    seed: int
-    case_id: str
-    patient_id: str
-    given_name: str
-    sex: str
-    age: int
-    birth_date: str
-    height_m: float
-    weight_kg: float
-    ct_time: datetime
-    spect_time: datetime
-    accession: int
-
-    def uid(self, *role: object) -> str:
-        """A UID for something of this case."""
-        return make_uid("ct2vq", self.seed, self.case_id, *role)
-
-
-def draw_identity(
-    seed: int,
-    case_id: str,
-    patient_id: str,
-    person: tuple[str, int, float, float],
-    rng_patient: np.random.Generator,
-    rng_case: np.random.Generator,
-) -> Identity:
-    """Invent who the patient is and when the images were taken.
-
-    Args:
-        seed: the study's seed.
-        case_id: the case.
-        patient_id: the patient.
-        person: sex, age, height in cm, weight in kg.
-        rng_patient: source for what stays with the patient.
-        rng_case: source for what belongs to the case.
+    Attributes:
+        name: key of `HABITS`.
+        manufacturer: an invented maker.
+        spect: `detector`: one NM object, position and orientation in DetectorInformationSequence (PS3.3 C.8.4.11);
+            `descending`: the same with frames from head to feet and a negative SpacingBetweenSlices (C.8.4.15);
+            `top_level`: position and orientation in the data set itself, the detector's are there but empty, as their
+            type 2 allows; `pt`: one PET Image Storage object for each slice, with a slope of its own.
+        ct_compression: all are lossless.
+        units: `CNTS` (counts) or, in PT objects only, `BQML` (Bq/mL).
     """
-    sex, age, height, weight = person
-    name = str(rng_patient.choice(GIVEN_NAMES[sex]))
-    year = 2021 - age
-    birth = datetime(year, 1, 1) + timedelta(days=int(rng_patient.integers(0, 365)))
-    day = datetime(2021, 1, 4) + timedelta(days=int(rng_case.integers(0, 700)))
-    spect = day + timedelta(hours=8, minutes=int(rng_case.integers(0, 420)))
-    ct = spect - timedelta(days=int(rng_case.integers(0, 4)), minutes=int(rng_case.integers(75, 200)))
-    return Identity(
-        seed=seed,
-        case_id=case_id,
-        patient_id=patient_id,
-        given_name=name,
-        sex=sex,
-        age=int((ct - birth).days / 365.25),
-        birth_date=birth.strftime("%Y%m%d"),
-        height_m=round(height / 100, 3),
-        weight_kg=weight,
-        ct_time=ct,
-        spect_time=spect,
-        accession=int(rng_case.integers(10_000_000, 99_999_999)),
+
+    name: str
+    manufacturer: str
+    spect: Literal["detector", "descending", "top_level", "pt"]
+    ct_compression: Literal["none", "rle", "jpeg_lossless", "jpeg2000"]
+    units: Literal["CNTS", "BQML"] = "CNTS"
+
+
+HABITS = {
+    habit.name: habit
+    for habit in (
+        Habit("camera_a", "ct2vq camera A", "detector", "none"),
+        Habit("camera_b", "ct2vq camera B", "descending", "jpeg_lossless"),
+        Habit("camera_c", "ct2vq camera C", "top_level", "jpeg2000"),
+        Habit("camera_d", "ct2vq camera D", "pt", "rle"),
+        Habit("camera_e", "ct2vq camera E", "pt", "none", "BQML"),
     )
+}
 
 
-def _file_dataset(path: Path, sop_class: str, sop_uid: str) -> FileDataset:
-    """An empty object with its file meta information."""
+@dataclass(frozen=True)
+class Acquisition:
+    """How one SPECT was taken; times in minutes after the session's start.
+
+    Attributes:
+        activity_mbq: activity that reached the patient, at the time it was given.
+        given_minutes: administration.
+        start_minutes: start of the acquisition.
+        views: projections of all heads together, evenly over a full circle.
+        view_seconds: duration of one view.
+        heads: detectors that turn together.
+
+    Raises:
+        ConfigError: the acquisition starts before the tracer is given, or the heads do not share the views.
+    """
+
+    activity_mbq: float
+    given_minutes: float
+    start_minutes: float
+    views: int = 120
+    view_seconds: float = 10.0
+    heads: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.given_minutes <= self.start_minutes:
+            problem = f"acquisition at minute {self.start_minutes:g}, tracer given at minute {self.given_minutes:g}"
+            raise ConfigError(problem, hint="0 <= given <= start is expected")
+        if self.views % self.heads:
+            raise ConfigError(f"{self.views} views cannot be shared by {self.heads} heads")
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first to the end of the last view."""
+        return self.views / self.heads * self.view_seconds
+
+    @property
+    def decay_factor(self) -> float:
+        """Counts without decay over counts with it, from the start of the acquisition to its end."""
+        decays = np.log(2) / TC99M_HALF_LIFE_S * self.duration_s
+        return float(decays / -np.expm1(-decays))
+
+
+#: usual activities of the EANM guideline for V/Q SPECT (Bajc et al. 2019): 25-30 MBq inhaled into the lungs, 100-120
+#: MBq MAA; ventilation first, both in one session, 60 steps of two heads
+ACQUISITIONS = {
+    "ventilation": Acquisition(28.0, 0, 10, view_seconds=15.0),
+    "perfusion": Acquisition(115.0, 28, 33, view_seconds=10.0),
+}
+
+
+@dataclass(frozen=True)
+class CtProtocol:
+    """How a CT was taken and reconstructed.
+
+    Attributes:
+        kernel: the reconstruction kernel's name, at most 16 characters.
+        thickness_mm: nominal slice thickness, None: the distance of the slices.
+        contrast_agent: what was injected, None: nothing.
+        kvp: tube voltage, kV.
+        mas: exposure, mAs.
+        rotation_s: exposure time of one rotation, s.
+    """
+
+    kernel: str
+    thickness_mm: float | None = None
+    contrast_agent: str | None = None
+    kvp: float = 120.0
+    mas: float = 90.0
+    rotation_s: float = 0.5
+
+
+CT_PROTOCOLS = {
+    "ct": CtProtocol("SOFT"),
+    "attenuation_ct": CtProtocol("SMOOTH", mas=16.0, rotation_s=0.8),
+}
+
+
+# --- what all objects share ----------------------------------------------------------------------------------------
+
+
+def _decimal(value: float) -> str:
+    """A decimal string (DS): as exact as its 16 characters allow."""
+    return format_number_as_ds(float(value))
+
+
+def _decimals(values: object) -> list[str]:
+    return [_decimal(v) for v in np.ravel(values)]
+
+
+def _clock(moment: datetime) -> str:
+    return moment.strftime("%H%M%S")
+
+
+def _new_object(
+    who: Identity, role: str, habit: Habit, sop_class: UID, syntax: UID = ExplicitVRLittleEndian
+) -> FileDataset:
+    """An object with its file meta information, who it is of, and the modules that all images share."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = sop_uid
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = sop_class, syntax
     meta.ImplementationClassUID = make_uid("ct2vq", "implementation")
     meta.ImplementationVersionName = "CT2VQ_SIMULATE"
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = sop_class, sop_uid
-    data.SpecificCharacterSet = "ISO_IR 192"
+    meta.SourceApplicationEntityTitle = SOURCE_AE_TITLE
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SpecificCharacterSet, data.SOPClassUID = "ISO_IR 192", sop_class
+    data.update(identifying(who, role))
+    session = session_of(role)
+    data.Manufacturer = habit.manufacturer
+    data.ManufacturerModelName = "Simulated CT" if session == "ct" else "Simulated SPECT/CT"
+    data.SoftwareVersions = "simulate 2"
+    data.StudyInstanceUID, data.SeriesInstanceUID = who.uid("study", session), who.uid(role, "series")
+    data.FrameOfReferenceUID, data.PositionReferenceIndicator = who.uid("frame of reference", session), ""
+    data.BodyPartExamined, data.AcquisitionNumber = "CHEST", 1
+    data.BurnedInAnnotation, data.LossyImageCompression = "NO", "00"
     return data
 
 
-def _add_patient_and_study(data: Dataset, who: Identity, session: str) -> None:
-    """Patient, General Study, Patient Study, Equipment and Frame of Reference modules.
+def _add_times(data: Dataset, start: datetime, end: datetime) -> None:
+    """Dates and times of series, acquisition and content; images exist from the end of the acquisition on."""
+    for what, moment in (("Series", start), ("Acquisition", start), ("Content", end)):
+        fill(data, {f"{what}Date": moment.strftime("%Y%m%d"), f"{what}Time": _clock(moment)})
 
-    Args:
-        data: the object.
-        who: the patient.
-        session: `ct` or `spect`: each has its own study and frame of reference.
+
+def _add_matrix(data: Dataset, image: sitk.Image, bits: int, *, signed: bool = False) -> None:
+    """Image Pixel module without pixels, and the plane's spacing and nominal thickness."""
+    columns, rows, _ = image.GetSize()
+    x, y, z = image.GetSpacing()
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows, data.Columns = rows, columns
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, bits, bits - 1, int(signed)
+    data.PixelSpacing, data.SliceThickness = _decimals((y, x)), _decimal(z)
+
+
+def _orientation(image: sitk.Image) -> list[str]:
+    """Direction cosines of a row and of a column (PS3.3 C.7.6.2.1.1).
+
+    Raises:
+        GeometryError: the slices do not follow the normal, as both NM and PT need it.
     """
-    time = who.ct_time if session == "ct" else who.spect_time
-    data.PatientName = f"SIMULATED^{who.given_name}"
-    data.PatientID = f"SIM-{who.patient_id}"
-    data.PatientBirthDate, data.PatientSex = who.birth_date, who.sex
-    other = Dataset()
-    other.PatientID, other.TypeOfPatientID = f"OLD-{who.patient_id}", "TEXT"
-    data.OtherPatientIDsSequence = Sequence([other])
-    data.PatientAddress = "1 Invented Lane, Nowhere"
-    data.PatientComments = "Simulated person; no real patient"
-    data.PatientAge = f"{who.age:03d}Y"
-    data.PatientSize, data.PatientWeight = who.height_m, who.weight_kg
-    data.StudyInstanceUID = who.uid("study", session)
-    data.StudyDate, data.StudyTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
-    data.ReferringPhysicianName = "INVENTED^Referrer"
-    data.StudyID = f"{'C' if session == 'ct' else 'N'}{who.accession % 100000}"
-    data.AccessionNumber = str(who.accession + (0 if session == "ct" else 1))
-    data.StudyDescription = "Chest CT" if session == "ct" else "Lung perfusion and ventilation SPECT/CT"
-    data.Manufacturer = "ct2vq"
-    data.ManufacturerModelName = "Simulated CT" if session == "ct" else "Simulated SPECT/CT"
-    data.InstitutionName = "Simulated General Hospital"
-    data.InstitutionAddress = "2 Invented Square, Nowhere"
-    data.InstitutionalDepartmentName = "Radiology" if session == "ct" else "Nuclear Medicine"
-    data.StationName = f"SIM{session.upper()}1"
-    data.DeviceSerialNumber = "000042"
-    data.SoftwareVersions = "simulate 1"
-    data.OperatorsName = "INVENTED^Operator"
-    data.PerformingPhysicianName = "INVENTED^Physician"
-    data.FrameOfReferenceUID = who.uid("frame of reference", session)
-    data.PositionReferenceIndicator = ""
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    if np.linalg.det(direction) < 0:
+        raise GeometryError("a left-handed volume cannot be written", hint="reverse its slices")
+    return _decimals(direction[:, :2].T)
 
 
-def _add_times(data: Dataset, start: datetime) -> None:
-    """Dates and times of series, acquisition and content."""
-    for what in ("Series", "Acquisition", "Content"):
-        setattr(data, f"{what}Date", start.strftime("%Y%m%d"))
-        setattr(data, f"{what}Time", start.strftime("%H%M%S"))
+def _position(image: sitk.Image, k: int) -> list[str]:
+    """Position of the first pixel of slice `k`, mm."""
+    return _decimals(image.TransformIndexToPhysicalPoint((0, 0, k)))
 
 
-def write_ct_series(image: sitk.Image, folder: Path, who: Identity, role: str, rng: np.random.Generator) -> None:
-    """Write an axial CT (int16 HU) as one file a slice; file names are in random order.
+def _place_slice(data: Dataset, image: sitk.Image, k: int) -> None:
+    """What of the Image Plane module differs between the slices of a series."""
+    data.ImagePositionPatient = _position(image, k)
+    normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
+    data.SliceLocation = _decimal(round(float(normal @ np.array(data.ImagePositionPatient, dtype=float)), 4))
+
+
+def _save(data: FileDataset, path: Path, uid: str) -> None:
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = uid
+    data.save_as(path, enforce_file_format=True)
+
+
+# --- CT ------------------------------------------------------------------------------------------------------------
+
+
+def write_ct_series(
+    image: sitk.Image,
+    folder: Path,
+    who: Identity,
+    role: str,
+    rng: np.random.Generator,
+    habit: Habit = HABITS["camera_a"],
+    protocol: CtProtocol | None = None,
+) -> None:
+    """Write an axial CT (HU) as one file a slice; file names are in random order.
+
+    GDCM (in SimpleITK) encodes JPEG lossless and JPEG 2000, pydicom RLE; no pinned package encodes JPEG-LS.
 
     Args:
-        image: HU, axes along x, y, z.
-        folder: where to write.
+        image: HU, rounded and cut to -1024 ... 3071 (12 bits).
+        folder: where to write; must not exist.
         who: the patient.
         role: `ct` or `attenuation_ct`.
         rng: source of the order of the names.
+        habit: how the hospital's machines write.
+        protocol: how the CT was taken, None: the usual way.
+
+    Raises:
+        GeometryError: the volume is left-handed.
     """
     folder.mkdir(parents=True)
-    stored = (to_array(image).astype(np.int32) - _INTERCEPT).clip(0, 4095).astype(np.uint16)
+    stored = (np.rint(to_array(image)).astype(np.int32) - _INTERCEPT).clip(0, 4095).astype(np.uint16)
     names = rng.permutation(len(stored)) + 1
-    session = "ct" if role == "ct" else "spect"
-    for k, pixels in enumerate(stored):
-        path = folder / f"IM{names[k]:05d}.dcm"
-        data = _file_dataset(path, CTImageStorage, who.uid(role, "image", k))
-        _add_patient_and_study(data, who, session)
-        _add_ct_series(data, who, role, k)
-        x, y, z = image.TransformIndexToPhysicalPoint((0, 0, k))
-        data.ImagePositionPatient = [f"{v:.4f}" for v in (x, y, z)]
-        data.SliceLocation = f"{z:.4f}"
-        _add_ct_pixels(data, pixels, image.GetSpacing())
-        data.save_as(path, enforce_file_format=True)
+    data = _new_object(who, role, habit, CTImageStorage, _SYNTAXES[habit.ct_compression])
+    _add_ct_series(data, who, role, protocol or CT_PROTOCOLS[role])
+    # GDCM's encoders announce the 16 bits that they are given.
+    _add_matrix(data, image, 16 if habit.ct_compression.startswith("jpeg") else 12)
+    data.ImageOrientationPatient = _orientation(image)
+    if protocol is not None and protocol.thickness_mm is not None:
+        data.SliceThickness = _decimal(protocol.thickness_mm)
+    for k, pixels in enumerate(_encoded(stored, habit.ct_compression)):
+        _place_slice(data, image, k)
+        data.InstanceNumber, data.PixelData = k + 1, pixels
+        data["PixelData"].VR = "OW" if habit.ct_compression == "none" else "OB"
+        _save(data, folder / f"IM{names[k]:05d}.dcm", who.uid(role, "image", k))
 
 
-def _add_ct_series(data: Dataset, who: Identity, role: str, k: int) -> None:
-    """General Series, General Image and CT Image modules, without geometry and pixels."""
-    diagnostic = role == "ct"
-    data.Modality = "CT"
-    data.SeriesInstanceUID = who.uid(role, "series")
-    data.SeriesNumber = 2 if diagnostic else 1
-    data.SeriesDescription = "Thorax breath-hold" if diagnostic else "Low dose CT for attenuation correction"
-    data.ProtocolName = "Chest" if diagnostic else "VQ SPECT/CT"
-    data.BodyPartExamined, data.PatientPosition = "CHEST", "HFS"
-    _add_times(data, who.ct_time + timedelta(minutes=6) if diagnostic else who.spect_time + timedelta(minutes=3))
+def _add_ct_series(data: Dataset, who: Identity, role: str, protocol: CtProtocol) -> None:
+    """General Series, General Image, Contrast/Bolus and CT Image modules, without geometry and pixels."""
+    start = who.start(role) + timedelta(minutes=6 if role == "ct" else 3)
+    _add_times(data, start, start)
+    data.Modality, data.PatientPosition, data.PatientOrientation = "CT", "HFS", ["L", "P"]
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    data.InstanceNumber, data.AcquisitionNumber = k + 1, 1
-    data.PatientOrientation = ["L", "P"]
-    data.KVP = "120"
-    data.XRayTubeCurrent, data.ExposureTime = (180, 500) if diagnostic else (20, 800)
-    data.Exposure = 90 if diagnostic else 16
-    data.ConvolutionKernel = "SOFT" if diagnostic else "SMOOTH"
-    data.GantryDetectorTilt, data.TableHeight = "0", "150"
-    data.FilterType = "BODY"
-
-
-def _add_ct_pixels(data: Dataset, pixels: np.ndarray, spacing: tuple[float, ...]) -> None:
-    """Image Plane and Image Pixel modules, and the modality and VOI transformations."""
-    data.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-    data.PixelSpacing = [f"{spacing[1]:g}", f"{spacing[0]:g}"]
-    data.SliceThickness = f"{spacing[2]:g}"
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.Rows, data.Columns = pixels.shape
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    data.KVP, data.ConvolutionKernel = _decimal(protocol.kvp), protocol.kernel
+    data.Exposure, data.ExposureTime = round(protocol.mas), round(1000 * protocol.rotation_s)
+    data.XRayTubeCurrent = round(protocol.mas / protocol.rotation_s)
+    data.GantryDetectorTilt, data.TableHeight, data.FilterType = "0", "150", "BODY"
+    data.IrradiationEventUID = who.uid(role, "irradiation")
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = str(_INTERCEPT), "1", "HU"
     data.WindowCenter, data.WindowWidth = "-500", "1500"
-    data.PixelData = pixels.astype("<u2").tobytes()
+    if protocol.contrast_agent is not None:
+        data.ContrastBolusAgent, data.ContrastBolusRoute = protocol.contrast_agent, "INTRAVENOUS"
+        data.ContrastBolusStartTime = _clock(start - timedelta(seconds=25))
 
 
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    """A coded entry."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return item
+_SYNTAXES = {
+    "none": ExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg_lossless": JPEGLosslessSV1,
+    "jpeg2000": JPEG2000Lossless,
+}
+
+
+def _encoded(stored: np.ndarray, compression: str) -> Iterator[bytes]:
+    """Values of PixelData, one for each slice of `stored` (z, y, x), uint16."""
+    if compression == "none":
+        yield from (plane.astype("<u2").tobytes() for plane in stored)
+    elif compression == "rle":
+        yield from (encapsulate([_run_lengths(plane)]) for plane in stored)
+    else:
+        yield from (encapsulate([frame]) for frame in _gdcm_frames(stored, compression))
+
+
+def _run_lengths(plane: np.ndarray) -> bytes:
+    """One slice (y, x) in RLE (PS3.5 annex G)."""
+    return RLELosslessEncoder.encode(
+        plane.astype("<u2").tobytes(),
+        rows=plane.shape[0],
+        columns=plane.shape[1],
+        number_of_frames=1,
+        samples_per_pixel=1,
+        bits_allocated=16,
+        bits_stored=16,
+        pixel_representation=0,
+        photometric_interpretation="MONOCHROME2",
+        encoding_plugin="pydicom",
+    )
+
+
+def _gdcm_frames(stored: np.ndarray, compression: str) -> Iterator[bytes]:
+    """The slices of `stored` (z, y, x) as code streams: GDCM encodes them into an object that is thrown away."""
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor({"jpeg_lossless": "JPEG", "jpeg2000": "JPEG2000"}[compression])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frames.dcm"
+        writer.SetFileName(str(path))
+        writer.Execute(sitk.GetImageFromArray(stored))
+        data = pydicom.dcmread(path)
+    if data.file_meta.TransferSyntaxUID != _SYNTAXES[compression]:
+        problem = f"GDCM encoded {data.file_meta.TransferSyntaxUID.name}, {compression} expected"
+        raise DicomError(problem, hint="install the SimpleITK of requirements.lock")
+    yield from generate_frames(data.PixelData, number_of_frames=len(stored))
+
+
+# --- SPECT ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Tracer:
-    """How a SPECT image came about: what was given, how much (MBq), by which way, when the camera started."""
+    """What was given, and by which way."""
 
     name: str
     code: tuple[str, str, str]
     route: str
     route_code: tuple[str, str, str]
-    dose_mbq: float
-    given_minutes: int
-    start_minutes: int
 
 
-#: by role: dose ranges of the EANM guideline for V/Q SPECT (Bajc et al. 2019): 25-30 MBq inhaled into the lungs,
-#: 100-120 MBq MAA; ventilation comes first, both in one session
 TRACERS = {
     "ventilation": Tracer(
         "99mTc-Technegas",
         ("99CT2VQ1", "99CT2VQ", "Technetium Tc^99m^ carbon aerosol"),
         "INHALATION",
         ("447694001", "SCT", "By inhalation"),
-        28.0,
-        0,
-        10,
     ),
     "perfusion": Tracer(
         "99mTc-MAA",
         ("398991009", "SCT", "Albumin aggregated Technetium Tc^99m^"),
         "INTRAVENOUS",
         ("47625008", "SCT", "By intravenous route"),
-        115.0,
-        28,
-        33,
     ),
 }
 
 
-def write_nm(image: sitk.Image, path: Path, who: Identity, role: str, *, descending: bool, dose_factor: float) -> None:
-    """Write a SPECT (uint16 counts) as one multi-frame NM object.
+def units_per_count(image: sitk.Image, habit: Habit, acquisition: Acquisition) -> float:
+    """What a habit stores for one count: 1, or Bq/mL at the start of the acquisition.
 
-    Position and orientation stand in DetectorInformationSequence; frame k lies at
-    `ImagePositionPatient + k SpacingBetweenSlices n` with n the normal of the image plane.
+    Counts over duration and sensitivity give the mean activity, decay correction that of the start.
 
     Args:
-        image: counts, axes along x, y, z.
-        path: the file.
+        image: the SPECT, for the voxels' volume.
+        habit: how the hospital's machines write.
+        acquisition: for duration and number of heads.
+    """
+    if habit.units == "CNTS":
+        return 1.0
+    cps_per_bq = acquisition.heads * SENSITIVITY_CPS_PER_MBQ * 1e-6
+    return acquisition.decay_factor / (acquisition.duration_s * cps_per_bq * voxel_volume_ml(image))
+
+
+def write_spect(
+    image: sitk.Image, folder: Path, who: Identity, role: str, habit: Habit, acquisition: Acquisition
+) -> None:
+    """Write a reconstructed axial SPECT: `<role>.dcm` (NM), or one file a slice (PT).
+
+    Whole counts up to 65535 are stored as they are in an NM object; others are scaled to 16 bits, with the factor in
+    RealWorldValueMappingSequence (General Image module, PS3.3 C.7.6.1), as the NM IOD knows no rescale. PT slices
+    have 15 bits and a slope each; error at most half of the slice's maximum / 32767.
+
+    Args:
+        image: counts, not negative, integer or float.
+        folder: where to write; must not exist.
         who: the patient.
         role: `perfusion` or `ventilation`.
-        descending: store the frames from head to feet, with a negative SpacingBetweenSlices.
-        dose_factor: given activity relative to the usual one.
+        habit: how the hospital's machines write.
+        acquisition: how the image was taken.
+
+    Raises:
+        GeometryError: the volume is left-handed.
     """
-    path.parent.mkdir(parents=True)
-    tracer, counts = TRACERS[role], to_array(image)
-    if descending:
-        counts = counts[::-1]
-    data = _file_dataset(path, NuclearMedicineImageStorage, who.uid(role, "image"))
-    _add_patient_and_study(data, who, "spect")
-    start = who.spect_time + timedelta(minutes=tracer.start_minutes)
-    _add_times(data, start)
-    _add_nm_series(data, who, role, tracer)
-    _add_nm_pixels(data, counts, image.GetSpacing(), descending)
-    data.RadiopharmaceuticalInformationSequence = Sequence([_pharmaceutical(tracer, who, dose_factor)])
-    data.EnergyWindowInformationSequence = Sequence([_energy_window()])
-    z = 0 if not descending else image.GetSize()[2] - 1
-    detector = Dataset()
-    detector.CollimatorType, detector.CollimatorGridName = "PARA", "LEHR"
-    detector.ImagePositionPatient = [f"{v:.4f}" for v in image.TransformIndexToPhysicalPoint((0, 0, z))]
-    detector.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-    data.DetectorInformationSequence = Sequence([detector])
-    data.RotationInformationSequence = Sequence([_rotation(10 if role == "perfusion" else 15)])
-    data.save_as(path, enforce_file_format=True)
+    folder.mkdir(parents=True)
+    if habit.spect == "pt":
+        _write_pt(image, folder, who, role, habit, acquisition)
+    else:
+        _write_nm(image, folder / f"{role}.dcm", who, role, habit, acquisition)
 
 
-def _add_nm_series(data: Dataset, who: Identity, role: str, tracer: Tracer) -> None:
-    """General Series, Patient Orientation, General Image and NM Image modules."""
-    data.Modality = "NM"
-    data.SeriesInstanceUID = who.uid(role, "series")
-    data.SeriesNumber = 11 if role == "ventilation" else 12
-    data.SeriesDescription = f"{role.capitalize()} {tracer.name} SPECT OSEM AC"
-    data.ProtocolName, data.BodyPartExamined = "VQ SPECT/CT", "CHEST"
-    orientation = _code("102538003", "SCT", "recumbent")
-    orientation.PatientOrientationModifierCodeSequence = Sequence([_code("40199007", "SCT", "supine")])
-    data.PatientOrientationCodeSequence = Sequence([orientation])
-    data.PatientGantryRelationshipCodeSequence = Sequence([_code("102540008", "SCT", "headfirst")])
-    data.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
-    data.ImageID = f"{role[:4].upper()} RECON"
-    data.InstanceNumber, data.AcquisitionNumber = 1, 1
+def _acquisition_start(who: Identity, acquisition: Acquisition) -> datetime:
+    return who.spect_time + timedelta(minutes=acquisition.start_minutes)
+
+
+def _add_spect_series(data: Dataset, who: Identity, acquisition: Acquisition) -> None:
+    """Times, NM/PET Patient Orientation module, and orientation of the rows."""
+    start = _acquisition_start(who, acquisition)
+    _add_times(data, start, start + timedelta(seconds=acquisition.duration_s + 120))
+    lying = code("102538003", "SCT", "recumbent")
+    lying.PatientOrientationModifierCodeSequence = Sequence([code("40199007", "SCT", "supine")])
+    data.PatientOrientationCodeSequence = Sequence([lying])
+    data.PatientGantryRelationshipCodeSequence = Sequence([code("102540008", "SCT", "headfirst")])
     data.PatientOrientation = ["L", "P"]
-    data.CorrectedImage = ["ATTN", "SCAT", "DECY", "UNIF", "COR"]
-    data.LossyImageCompression = "00"
-    data.TypeOfDetectorMotion = "STEP AND SHOOT"
 
 
-def _add_nm_pixels(data: Dataset, counts: np.ndarray, spacing: tuple[float, ...], descending: bool) -> None:
-    """Image Pixel, Multi-frame, NM Multi-frame and NM Reconstruction modules."""
-    frames = len(counts)
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.Rows, data.Columns, data.NumberOfFrames = counts.shape[1], counts.shape[2], frames
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
-    data.PixelSpacing = [f"{spacing[1]:g}", f"{spacing[0]:g}"]
-    data.SliceThickness = f"{spacing[2]:g}"
-    data.SpacingBetweenSlices = f"{-spacing[2] if descending else spacing[2]:g}"
-    data.FrameIncrementPointer = [0x00540080]
-    data.NumberOfSlices, data.SliceVector = frames, list(range(1, frames + 1))
-    data.NumberOfEnergyWindows = data.NumberOfDetectors = 1
-    data.NumberOfRotations = 1
-    data.CountsAccumulated = int(counts.astype(np.int64).sum())
-    data.WindowCenter, data.WindowWidth = f"{counts.max() / 2:.1f}", f"{max(counts.max(), 1):.1f}"
-    data.PixelData = np.ascontiguousarray(counts).astype("<u2").tobytes()
-
-
-def _pharmaceutical(tracer: Tracer, who: Identity, dose_factor: float) -> Dataset:
-    """Item of RadiopharmaceuticalInformationSequence."""
-    item = Dataset()
-    item.Radiopharmaceutical, item.RadiopharmaceuticalRoute = tracer.name, tracer.route
-    item.RadionuclideCodeSequence = Sequence([_code("72454001", "SCT", "^99m^Technetium")])
-    item.RadiopharmaceuticalCodeSequence = Sequence([_code(*tracer.code)])
-    item.AdministrationRouteCodeSequence = Sequence([_code(*tracer.route_code)])
-    given = who.spect_time + timedelta(minutes=tracer.given_minutes)
-    item.RadiopharmaceuticalStartTime = given.strftime("%H%M%S")
-    item.RadionuclideTotalDose = f"{tracer.dose_mbq * dose_factor:.1f}"
-    return item
+def _pharmaceutical(who: Identity, role: str, acquisition: Acquisition) -> Dataset:
+    """Item of RadiopharmaceuticalInformationSequence, without the dose, whose unit depends on the IOD."""
+    tracer = TRACERS[role]
+    given = who.spect_time + timedelta(minutes=acquisition.given_minutes)
+    return item(
+        Radiopharmaceutical=tracer.name,
+        RadiopharmaceuticalRoute=tracer.route,
+        RadiopharmaceuticalStartTime=_clock(given),
+        RadionuclideCodeSequence=Sequence([code("72454001", "SCT", "^99m^Technetium")]),
+        RadiopharmaceuticalCodeSequence=Sequence([code(*tracer.code)]),
+        AdministrationRouteCodeSequence=Sequence([code(*tracer.route_code)]),
+    )
 
 
 def _energy_window() -> Dataset:
-    """Item of EnergyWindowInformationSequence: 140 keV +- 10 %."""
-    window = Dataset()
-    window.EnergyWindowLowerLimit, window.EnergyWindowUpperLimit = "126", "154"
-    item = Dataset()
-    item.EnergyWindowName = "Tc99m"
-    item.EnergyWindowRangeSequence = Sequence([window])
-    return item
+    """Item of EnergyWindowRangeSequence: 140 keV +- 10 %."""
+    return item(EnergyWindowLowerLimit="126", EnergyWindowUpperLimit="154")
 
 
-def _rotation(seconds: int) -> Dataset:
-    """Item of RotationInformationSequence: 120 views over a full circle."""
-    item = Dataset()
-    item.StartAngle, item.AngularStep, item.RotationDirection, item.ScanArc = "180", "3", "CW", "360"
-    item.ActualFrameDuration, item.NumberOfFramesInRotation = seconds * 1000, 120
-    item.RadialPosition = ["250"] * 120
-    return item
+# --- SPECT as NM ---------------------------------------------------------------------------------------------------
+
+
+def _write_nm(image: sitk.Image, path: Path, who: Identity, role: str, habit: Habit, acquisition: Acquisition) -> None:
+    """Frame k lies at `ImagePositionPatient + k SpacingBetweenSlices n`, n the normal of the plane (C.8.4.15)."""
+    data = _new_object(who, role, habit, NuclearMedicineImageStorage)
+    _add_spect_series(data, who, acquisition)
+    data.Modality, data.ImageType = "NM", ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+    data.ImageID, data.InstanceNumber = f"{role[:4].upper()} RECON", 1
+    data.CorrectedImage = ["ATTN", "SCAT", "DECY", "UNIF", "COR"]
+    data.TypeOfDetectorMotion = "STEP AND SHOOT"
+    drug = _pharmaceutical(who, role, acquisition)
+    drug.RadionuclideTotalDose = _decimal(round(acquisition.activity_mbq, 1))  # MBq here (C.8.4.10), Bq in PT
+    data.RadiopharmaceuticalInformationSequence = Sequence([drug])
+    window = item(EnergyWindowName="Tc99m", EnergyWindowRangeSequence=Sequence([_energy_window()]))
+    data.EnergyWindowInformationSequence = Sequence([window])
+    data.RotationInformationSequence = Sequence([_rotation(acquisition)])
+    _place_frames(data, image, habit.spect)
+    _add_frames(data, image, descending=habit.spect == "descending")
+    _save(data, path, who.uid(role, "image"))
+
+
+def _place_frames(data: Dataset, image: sitk.Image, way: str) -> None:
+    """Put the first frame's position and orientation where the habit wants them; the detector's are type 2."""
+    last = image.GetSize()[2] - 1
+    place = {
+        "ImagePositionPatient": _position(image, last if way == "descending" else 0),
+        "ImageOrientationPatient": _orientation(image),
+    }
+    detector = item(CollimatorType="PARA", CollimatorGridName="LEHR")
+    if way == "top_level":
+        fill(data, place)
+        place = dict.fromkeys(place)
+    data.DetectorInformationSequence = Sequence([fill(detector, place)])
+    data.SpacingBetweenSlices = _decimal(image.GetSpacing()[2] * (-1 if way == "descending" else 1))
+
+
+def _add_frames(data: Dataset, image: sitk.Image, *, descending: bool) -> None:
+    """Image Pixel, Multi-frame, NM Multi-frame and NM Reconstruction modules."""
+    counts = to_array(image)[::-1] if descending else to_array(image)
+    frames = len(counts)
+    _add_matrix(data, image, 16)
+    data.NumberOfFrames = data.NumberOfSlices = frames
+    data.FrameIncrementPointer, data.SliceVector = [0x00540080], list(range(1, frames + 1))
+    data.NumberOfEnergyWindows = data.NumberOfDetectors = data.NumberOfRotations = 1
+    data.CountsAccumulated = int(counts.sum(dtype=np.float64))
+    stored, slope = _scaled(counts)
+    if slope != 1:
+        data.RealWorldValueMappingSequence = Sequence([_count_mapping(slope)])
+    data.WindowCenter, data.WindowWidth = _decimal(stored.max() / 2), _decimal(max(stored.max(), 1))
+    data.PixelData = np.ascontiguousarray(stored).astype("<u2").tobytes()
+
+
+def _scaled(counts: np.ndarray) -> tuple[np.ndarray, float]:
+    """Whole numbers from 0 to 65535, and the factor that gives the counts back."""
+    if counts.max() <= _NM_MAX and (counts.dtype.kind in "ui" or np.array_equal(counts, np.rint(counts))):
+        return counts, 1.0
+    slope = float(counts.max()) / _NM_MAX
+    return np.rint(counts / slope).clip(0, _NM_MAX), slope
+
+
+def _count_mapping(slope: float) -> Dataset:
+    """Item of RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11)."""
+    return item(
+        RealWorldValueFirstValueMapped=0,
+        RealWorldValueLastValueMapped=_NM_MAX,
+        RealWorldValueIntercept=0.0,
+        RealWorldValueSlope=slope,
+        LUTExplanation="Counts",
+        LUTLabel="COUNTS",
+        MeasurementUnitsCodeSequence=Sequence([code("{counts}", "UCUM", "Counts")]),
+    )
+
+
+def _rotation(acquisition: Acquisition) -> Dataset:
+    """Item of RotationInformationSequence: views over a full circle."""
+    return item(
+        StartAngle="180",
+        AngularStep=_decimal(360 / acquisition.views),
+        RotationDirection="CW",
+        ScanArc="360",
+        ActualFrameDuration=round(1000 * acquisition.view_seconds),
+        NumberOfFramesInRotation=acquisition.views,
+        RadialPosition=["250"] * acquisition.views,
+    )
+
+
+# --- SPECT as PT ---------------------------------------------------------------------------------------------------
+
+
+def _write_pt(
+    image: sitk.Image, folder: Path, who: Identity, role: str, habit: Habit, acquisition: Acquisition
+) -> None:
+    """One object a slice, numbered from head to feet; file names follow the UIDs, which say nothing about places."""
+    values = to_array(image) * units_per_count(image, habit, acquisition)
+    count = len(values)
+    data = _new_object(who, role, habit, PositronEmissionTomographyImageStorage)
+    _add_spect_series(data, who, acquisition)
+    _add_pt_series(data, habit, acquisition, count)
+    data.RadiopharmaceuticalInformationSequence = Sequence([_pt_pharmaceutical(who, role, acquisition)])
+    _add_matrix(data, image, 16, signed=True)
+    data.ImageOrientationPatient = _orientation(image)
+    uids = [who.uid(role, "image", k) for k in range(count)]
+    names = {uid: f"IM{n:05d}.dcm" for n, uid in enumerate(sorted(uids), start=1)}
+    for k, uid in enumerate(uids):
+        _place_slice(data, image, k)
+        data.InstanceNumber = data.ImageIndex = count - k
+        top = float(values[k].max())
+        # The slope is taken as its text says it, so that what is stored belongs to what is read.
+        data.RescaleSlope = f"{top / _PT_MAX:.9e}" if top > 0 else "1"
+        stored = np.rint(values[k] / float(data.RescaleSlope)).clip(0, _PT_MAX)
+        data.WindowCenter, data.WindowWidth = _decimal(top / 2), _decimal(top or 1.0)
+        data.PixelData = stored.astype("<i2").tobytes()
+        _save(data, folder / names[uid], uid)
+
+
+def _add_pt_series(data: Dataset, habit: Habit, acquisition: Acquisition, slices: int) -> None:
+    """PET Series and PET Image modules (PS3.3 C.8.9.1, C.8.9.4) without the slope."""
+    data.Modality, data.ImageType = "PT", ["ORIGINAL", "PRIMARY"]
+    data.SeriesType, data.Units, data.CountsSource = ["STATIC", "IMAGE"], habit.units, "EMISSION"
+    data.NumberOfSlices = slices
+    data.CorrectedImage, data.DecayCorrection = ["DECY", "ATTN", "SCAT"], "START"
+    data.CollimatorType, data.ReconstructionMethod = "PARA", "OSEM"
+    data.AttenuationCorrectionMethod, data.ScatterCorrectionMethod = "measured, CT", "dual energy window"
+    data.EnergyWindowRangeSequence = Sequence([_energy_window()])
+    data.ActualFrameDuration = round(1000 * acquisition.duration_s)
+    data.DecayFactor = _decimal(round(acquisition.decay_factor, 6))
+    # When the mean count rate occurs, ms after the start: t with exp(-ln 2 t / half-life) = 1 / decay factor.
+    data.FrameReferenceTime = _decimal(round(1000 * TC99M_HALF_LIFE_S * np.log2(acquisition.decay_factor), 1))
+    data.RescaleIntercept = "0"
+
+
+def _pt_pharmaceutical(who: Identity, role: str, acquisition: Acquisition) -> Dataset:
+    """Item of RadiopharmaceuticalInformationSequence (PET Isotope module, C.8.9.2): Bq, half-life, no positrons."""
+    drug = _pharmaceutical(who, role, acquisition)
+    drug.RadionuclideTotalDose = _decimal(round(acquisition.activity_mbq, 1) * 1e6)
+    drug.RadionuclideHalfLife, drug.RadionuclidePositronFraction = _decimal(TC99M_HALF_LIFE_S), "0"
+    given = who.spect_time + timedelta(minutes=acquisition.given_minutes)
+    drug.RadiopharmaceuticalStartDateTime = given.strftime("%Y%m%d%H%M%S")
+    return drug
