@@ -135,6 +135,8 @@ def _explain(error: Any) -> list[str]:
         known = list(error.schema.get("properties", {}))
         unknown = [key for key in error.instance if key not in known]
         return [f"unknown key `{_join(where, key)}`{_suggest(key, known)}" for key in unknown]
+    if "propertyNames" in error.absolute_schema_path:
+        return [f"unknown key `{_join(where, error.instance)}`{_suggest(error.instance, error.validator_value)}"]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [f"key `{_join(where, key)}` is missing" for key in missing]
@@ -154,6 +156,29 @@ def _suggest(key: Any, known: list[str]) -> str:
     return f"; known keys here: {', '.join(known)}" if known else "; no keys are known here"
 
 
+def _simulation_contradictions(config: dict[str, Any]) -> list[str]:
+    """What the schema cannot say of the simulated cohort: ranges that run backwards, frequencies that are all 0."""
+    simulate, problems = config["simulate"], []
+    ranges = {
+        "simulate.motion.diaphragm_mm": simulate["motion"]["diaphragm_mm"],
+        "simulate.motion.full_diaphragm_mm": simulate["motion"]["full_diaphragm_mm"],
+        "simulate.spect.count_rate_ratio": simulate["spect"]["count_rate_ratio"],
+    }
+    for key, (low, high) in ranges.items():
+        if low > high:
+            problems.append(f"key `{key}`: the range runs from {low} to {high}")
+    if config["cohort"]["source"] != "simulated":
+        return problems
+    weights = {
+        "simulate.diagnoses": simulate["diagnoses"],
+        "simulate.habits": simulate["habits"],
+        "simulate.ct.kernels": simulate["ct"]["kernels"],
+    }
+    return problems + [
+        f"key `{key}`: every frequency is 0" for key, shares in weights.items() if not sum(shares.values())
+    ]
+
+
 def _contradictions(config: dict[str, Any]) -> list[str]:
     """What a schema cannot say."""
     problems = []
@@ -169,11 +194,7 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     low, high = config["crop"]["window_hu"]
     if low >= high:
         problems.append(f"key `crop.window_hu`: the window runs from {low} to {high}; the first must be the smaller")
-    low, high = config["simulate"]["motion"]["diaphragm_mm"]
-    if low > high:
-        problems.append(f"key `simulate.motion.diaphragm_mm`: the range runs from {low} to {high}")
-    if config["cohort"]["source"] == "simulated" and not sum(config["simulate"]["diagnoses"].values()):
-        problems.append("key `simulate.diagnoses`: every diagnosis has frequency 0")
+    problems += _simulation_contradictions(config)
     problems += _unknown_pairs(config)
     for name, model in config["models"].items():
         if name in RESERVED_NAMES:

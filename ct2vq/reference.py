@@ -205,7 +205,8 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"list of {_count(schema)}{_type(schema.get('items', {})) or 'values'}"
     if kind == "object":
         extra = schema.get("additionalProperties")
-        return f"mapping of names to {_type(extra)}" if isinstance(extra, dict) else "mapping"
+        names = ", ".join(f"`{name}`" for name in schema.get("propertyNames", {}).get("enum", [])) or "names"
+        return f"mapping of {names} to {_type(extra)}" if isinstance(extra, dict) else "mapping"
     return f"{' or '.join(kind) if isinstance(kind, list) else kind}{_bounds(schema)}"
 
 

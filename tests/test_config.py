@@ -167,6 +167,9 @@ def model(**changes: Any) -> dict[str, Any]:
         ({"crop": {"window_hu": [0, -1000]}}, "crop.window_hu", "smaller"),
         ({"crop": {"multiple": 6}}, "crop.multiple", "not a multiple of"),
         ({"simulate": {"motion": {"diaphragm_mm": [20, 5]}}}, "simulate.motion.diaphragm_mm", "20"),
+        ({"simulate": {"spect": {"count_rate_ratio": [6, 3]}}}, "simulate.spect.count_rate_ratio", "6"),
+        ({"simulate": {"diagnoses": {"emphysem": 1}}}, "simulate.diagnoses.emphysem", "did you mean `emphysema`"),
+        ({"simulate": {"world": "third"}}, "simulate.world", "third"),
         ({"compare": {"pairs": [["ddran", "ran_perfusoin", "perfusion"]]}}, "compare.pairs", "`ran_perfusion`?"),
         ({"compare": {"pairs": [["ddran", "ran_perfusion", "ventilation"]]}}, "compare.pairs", "does not predict"),
         ({"models": {"spect": model()}, **NO_PAIRS}, "models.spect", "another name"),
@@ -174,7 +177,7 @@ def model(**changes: Any) -> dict[str, Any]:
         (
             {"cohort": {"source": "simulated"}, "simulate": {"diagnoses": {"normal": 0}}},
             "simulate.diagnoses",
-            "frequency 0",
+            "frequency is 0",
         ),
         (
             {"evaluate": {"function_thresholds": [{"name": "t", "low": 60, "high": 40}]}},

@@ -12,6 +12,8 @@ from ct2vq.config import complete_config
 from ct2vq.errors import ConfigError
 from ct2vq.reference import EXCLUSION_DESCRIPTIONS, config_keys, config_reference
 
+#: keys that hold a frequency for some of a list of names
+FREQUENCIES = {"simulate.diagnoses", "simulate.disease.comorbidity", "simulate.habits", "simulate.ct.kernels"}
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 
 
@@ -70,7 +72,7 @@ def test_the_examples_of_the_shipped_cohort_table_are_right(tmp_path, monkeypatc
 
 
 def paths(value, prefix: str = "") -> list[str]:
-    """Dotted paths of the leaves of a configuration; `simulate.diagnoses` holds names that the user chooses."""
-    if not isinstance(value, dict) or not value or prefix == "simulate.diagnoses":
+    """Dotted paths of the leaves of a configuration; of frequencies the user names some out of a list."""
+    if not isinstance(value, dict) or not value or prefix in FREQUENCIES:
         return [prefix]
     return [path for key, inner in value.items() for path in paths(inner, f"{prefix}.{key}" if prefix else key)]

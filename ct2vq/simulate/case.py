@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
 
 from ct2vq.errors import GeometryError
-from ct2vq.files import sha256_file, write_json, write_tsv
-from ct2vq.simulate import anatomy, ct, dicom, disease, function, motion, spect, territories, trees
+from ct2vq.files import sha256_file, write_json
+from ct2vq.simulate import anatomy, ct, dicom, disease, function, identity, motion, spect, truth, units
 from ct2vq.simulate.anatomy import Distances
-from ct2vq.simulate.lungs import LungSample, sample_lung
+from ct2vq.simulate.chest import Chest, DrawnChest
 from ct2vq.simulate.randomness import generator
-from ct2vq.volume import from_array, make_grid, voxel_volume_ml, write_volume
+from ct2vq.simulate.world import WORLDS, World
+from ct2vq.volume import make_grid
 
-COHORT_VERSION = 1
 #: CT above the apices and below the costal recesses, mm
 _MARGIN_MM = (28.0, 30.0)
-#: share of counts that lies evenly in the body, and as much again in residual scatter
-_BACKGROUND = {"perfusion": 0.02, "ventilation": 0.03}
-#: scanners whose NM objects store frames from head to feet
-_DESCENDING_SHARE = 1 / 3
-DEFAULT_NOISE_GAIN = 6.0
-#: farther from the lungs the blurred truth is 0
-_TAIL_MM = 25.0
-_DIAPHRAGM_LANDMARKS = 6
+#: voxels of a CT that are worked on at once: memory stays low whatever the matrix
+_SLAB_VOXELS = 1_500_000
+TARGETS = ("ventilation", "perfusion")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Case:
     """A drawn case: everything random that is not noise."""
 
@@ -40,11 +36,21 @@ class Case:
     case_id: str
     patient_id: str
     settings: dict
-    subject: ct.Subject
-    function: function.FunctionModel
+    world: World
+    chest: Chest
+    units: units.Units
+    state: disease.LungState
+    model: function.FunctionModel
+    function: function.Function
+    visible: function.Function
     motion: motion.Motion
-    identity: dicom.Identity
-    descending: bool
+    attenuation_motion: motion.Motion
+    shifts: dict[str, motion.Shift]
+    protocol: spect.Protocol
+    spots: list[spect.HotSpot]
+    who: identity.Identity
+    habit: dicom.Habit
+    subject: ct.Subject | None
 
     def rng(self, purpose: str) -> np.random.Generator:
         """The case's generator for a purpose."""
@@ -52,42 +58,96 @@ class Case:
 
 
 def draw_case(case_id: str, patient_id: str, diagnosis: str, seed: int, settings: dict) -> Case:
-    """Draw a case; the body depends on the patient, all else on the case.
+    """Draw a case with a drawn body; the body depends on the patient, all else on the case.
 
     Raises:
         ConfigError: unknown diagnosis.
     """
+    disease.require_known(diagnosis)
     body = anatomy.draw_body(generator(seed, patient_id, "anatomy"))
-    division = territories.divide_lungs(body, generator(seed, patient_id, "territories"))
-    state = disease.draw_state(diagnosis, division, generator(seed, case_id, "disease"))
-    tubes = generator(seed, patient_id, "trees")
-    subject = ct.Subject(
-        body=body,
-        division=division,
-        state=state,
-        density=ct.draw_density(generator(seed, case_id, "density")),
-        arteries=trees.grow_arteries(division, tubes),
-        veins=trees.grow_veins(division, tubes),
-        airways=trees.grow_airways(division, tubes),
+    chest = DrawnChest(body, disease.draw_effusions(diagnosis, body, generator(seed, case_id, "effusion")))
+    divided = units.divide_lungs(DrawnChest(body), generator(seed, patient_id, "units"))
+    person = (body.sex, body.age, body.height_cm, body.weight_kg)
+    case = draw_function_part(case_id, patient_id, diagnosis, seed, settings, chest, divided, person)
+    density = ct.draw_density(
+        float(divided.volume_ml.sum()), case.world, settings["ct"], generator(seed, case_id, "density")
     )
-    camera = generator(seed, case_id, "camera")
+    subject = ct.Subject(chest, case.units, case.state, density, case.world)
+    return Case(**{**case.__dict__, "subject": subject})
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is settled before function is drawn: the regional state, what of it the CT shows, the breath-hold."""
+
+    state: disease.LungState
+    shown: disease.LungState
+    motion: motion.Motion
+
+
+def draw_function_part(
+    case_id: str,
+    patient_id: str,
+    diagnosis: str,
+    seed: int,
+    settings: dict,
+    chest: Chest,
+    divided: units.Units,
+    person: tuple[str, int, float, float],
+    known: Known | None = None,
+) -> Case:
+    """Draw everything of a case but the density of its lungs: disease, function, motion, scans, identity.
+
+    Args:
+        case_id: the case.
+        patient_id: the patient.
+        diagnosis: the primary diagnosis.
+        seed: the study's seed.
+        settings: config block `simulate`.
+        chest: the chest in the reference state, with the fluid in it.
+        divided: the lungs' units.
+        person: sex, age, height in cm, weight in kg.
+        known: what a real CT leaves no choice in; None: all is drawn.
+
+    Raises:
+        ConfigError: unknown diagnosis.
+    """
+
+    def rng(purpose: str) -> np.random.Generator:
+        return generator(seed, case_id, purpose)
+
+    world = WORLDS[settings["world"]]
+    divided = units.Units(**{**divided.__dict__, "chest": chest})
+    if known is None:
+        state = disease.draw_state(diagnosis, divided, world, settings["disease"], rng("disease"))
+        known = Known(state, state, motion.draw_motion(chest, settings["motion"], rng("motion")))
+    state = known.state
+    model = function.draw_function(divided, world, state, rng("function"))
+    redrawn = disease.Patient(divided, world, settings["disease"], rng("what no CT shows"))
+    names = sorted(settings["habits"])
+    weights = np.array([settings["habits"][name] for name in names], dtype=float)
     return Case(
         seed=seed,
         case_id=case_id,
         patient_id=patient_id,
         settings=settings,
-        subject=subject,
-        function=function.draw_function(state, generator(seed, case_id, "function")),
-        motion=motion.draw_motion(body, settings["motion"], generator(seed, case_id, "motion")),
-        identity=dicom.draw_identity(
-            seed,
-            case_id,
-            patient_id,
-            (body.sex, body.age, body.height_cm, body.weight_kg),
-            generator(seed, patient_id, "identity"),
-            generator(seed, case_id, "identity"),
+        world=world,
+        chest=chest,
+        units=divided,
+        state=state,
+        model=model,
+        function=function.regional_function(model, state, divided, world),
+        visible=function.visible_function(redrawn, known.shown, settings["diagnoses"]),
+        motion=known.motion,
+        attenuation_motion=motion.draw_attenuation_motion(chest, settings["motion"], rng("attenuation motion")),
+        shifts=motion.draw_shifts(settings["motion"], rng("shifts")),
+        protocol=spect.draw_protocol(settings["spect"], rng("protocol")),
+        spots=spect.draw_hot_spots(divided, state, rng("hot spots")),
+        who=identity.draw_identity(
+            seed, case_id, patient_id, person, generator(seed, patient_id, "identity"), rng("identity")
         ),
-        descending=bool(camera.random() < _DESCENDING_SHARE),
+        habit=dicom.HABITS[str(rng("camera").choice(names, p=weights / weights.sum()))],
+        subject=None,
     )
 
 
@@ -99,52 +159,49 @@ def grid_points(grid: sitk.Image) -> np.ndarray:
 
 
 def _axial_grid(
-    matrix: int, pixel_mm: float, slice_mm: float, z_low: float, z_high: float, centre_y: float
+    matrix: int, pixel_mm: float, slice_mm: float, z_low: float, z_high: float, centre: tuple[float, float]
 ) -> sitk.Image:
-    """Axial slices from `z_low` to at least `z_high`, centred at x = 0 and y = `centre_y`; positions in 0.1 mm."""
+    """Axial slices from `z_low` to at least `z_high` around a centre (x, y); positions in 0.1 mm."""
     count = int(np.ceil((z_high - z_low) / slice_mm)) + 1
     corner = -(matrix - 1) / 2 * pixel_mm
-    origin = [round(v, 1) for v in (corner, centre_y + corner, z_low)]
+    origin = [round(v, 1) for v in (centre[0] + corner, centre[1] + corner, z_low)]
     return make_grid((matrix, matrix, count), (pixel_mm, pixel_mm, slice_mm), origin)
 
 
-def _extent(case: Case) -> tuple[float, float]:
-    """Lowest and highest lung point in the SPECT state, z in mm."""
-    points = anatomy.lattice(case.subject.body, 6.0)
-    inside = anatomy.measure(case.subject.body, points).lung < 0
-    z = points[2][inside]
-    return float(z.min()), float(z.max())
+def lung_extent(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner (3,) of the lungs' box in the reference state, mm."""
+    points = chest.lattice(6.0)
+    inside = chest.lung(points)[0] < 0
+    return points[:, inside].min(axis=1), points[:, inside].max(axis=1)
 
 
 def ct_grid(case: Case) -> sitk.Image:
     """The diagnostic CT's grid: the lungs in breath-hold with margins."""
-    low, high = _extent(case)
-    ends = np.array([[0.0, 0.0], [0.0, 0.0], [low, high]])
-    shifted = ends - case.motion.offset[:, None]
+    low, high = lung_extent(case.chest)
     s = case.settings["ct"]
-    z_low = shifted[2, 0] - case.motion.diaphragm_mm - _MARGIN_MM[1]
-    return _axial_grid(s["matrix"], s["pixel_mm"], s["slice_mm"], z_low, shifted[2, 1] + _MARGIN_MM[0], 8.0)
+    z_low = low[2] - case.motion.offset[2] - case.motion.diaphragm_mm - _MARGIN_MM[1]
+    z_high = high[2] - case.motion.offset[2] + _MARGIN_MM[0]
+    return _axial_grid(s["matrix"], s["pixel_mm"], s["slice_mm"], z_low, z_high, (0.0, 8.0))
 
 
 def spect_grid(case: Case) -> sitk.Image:
     """The SPECT's grid, a cube around the lungs."""
-    low, high = _extent(case)
+    low, high = lung_extent(case.chest)
     s = case.settings["spect"]
     n, mm = s["matrix"], s["voxel_mm"]
-    origin = [round(c - (n - 1) / 2 * mm, 1) for c in (0.0, 12.0, (low + high) / 2)]
+    middle = ((low[0] + high[0]) / 2, case.chest.middle_y + 12.0, (low[2] + high[2]) / 2)
+    origin = [round(float(c) - (n - 1) / 2 * mm, 1) for c in middle]
     return make_grid((n, n, n), (mm, mm, mm), origin)
 
 
 def attenuation_grid(case: Case, emission: sitk.Image) -> sitk.Image:
     """The attenuation CT's grid: the lungs with wide margins inside the SPECT's field of view along z."""
-    low, high = _extent(case)
+    low, high = lung_extent(case.chest)
     s = case.settings["attenuation_ct"]
-    first, last = (
-        emission.GetOrigin()[2],
-        emission.GetOrigin()[2] + emission.GetSpacing()[2] * (emission.GetSize()[2] - 1),
-    )
-    z_low, z_high = max(first, low - 45), min(last, high + 40)
-    return _axial_grid(s["matrix"], s["pixel_mm"], s["slice_mm"], z_low, z_high, 11.0)
+    first, step, count = emission.GetOrigin()[2], emission.GetSpacing()[2], emission.GetSize()[2]
+    z_low, z_high = max(first, low[2] - 45), min(first + step * (count - 1), high[2] + 40)
+    centre = (float(low[0] + high[0]) / 2, case.chest.middle_y + 11.0)
+    return _axial_grid(s["matrix"], s["pixel_mm"], s["slice_mm"], z_low, z_high, centre)
 
 
 def simulate_case(case_id: str, patient_id: str, diagnosis: str, seed: int, settings: dict, output: Path) -> None:
@@ -156,237 +213,190 @@ def simulate_case(case_id: str, patient_id: str, diagnosis: str, seed: int, sett
     Args:
         case_id: the case; everything but body and identity depends on it.
         patient_id: the patient; the body and the invented identity depend on it.
-        diagnosis: `normal`, `emphysema`, `embolism`, `obstruction` or `tumour`.
+        diagnosis: one of `disease.DISEASES`.
         seed: the study's seed.
         settings: config block `simulate`.
         output: the case's folder.
 
     Raises:
-        ConfigError: unknown diagnosis.
+        ConfigError: unknown diagnosis; `osem` without PyTomography.
         GeometryError: the drawn motion folds space.
     """
-    output = Path(output)
+    case = draw_case(case_id, patient_id, diagnosis, seed, settings)
+    with complete_parts(Path(output)) as parts:
+        emission = spect_grid(case)
+        images = write_spects(case, emission, parts["dicom"])
+        _write_attenuation_ct(case, emission, parts["dicom"])
+        _write_ct_and_truth(case, emission, images, parts["dicom"], parts["truth"])
+
+
+@contextmanager
+def complete_parts(output: Path) -> Iterator[dict[str, Path]]:
+    """Folders for `dicom` and `truth` that take their names only when both are complete; then comes the manifest."""
     output.mkdir(parents=True, exist_ok=True)
     manifest = output / "manifest.json"
     manifest.unlink(missing_ok=True)
     for orphan in output.glob(".*.part.*"):
         shutil.rmtree(orphan, ignore_errors=True)
-    case = draw_case(case_id, patient_id, diagnosis, seed, settings)
-    parts = {name: output / f".{os.getpid()}.part.{name}" for name in ("dicom", "truth")}
+    folders = {name: output / f".{os.getpid()}.part.{name}" for name in ("dicom", "truth")}
     try:
-        for part in parts.values():
-            part.mkdir()
-        emission = spect_grid(case)
-        activity, spots = _write_spects(case, emission, parts["dicom"])
-        _write_attenuation_ct(case, emission, parts["dicom"])
-        _write_ct_and_truth(case, emission, activity, spots, parts["dicom"], parts["truth"])
-        for name, part in parts.items():
+        for folder in folders.values():
+            folder.mkdir()
+        yield folders
+        for name, folder in folders.items():
             shutil.rmtree(output / name, ignore_errors=True)
-            os.replace(part, output / name)
+            os.replace(folder, output / name)
     finally:
-        for part in parts.values():
-            shutil.rmtree(part, ignore_errors=True)
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
     files = sorted((output / "dicom").rglob("*.dcm"))
-    write_json({str(f.relative_to(output).as_posix()): sha256_file(f) for f in files}, manifest)
+    write_json({f.relative_to(output).as_posix(): sha256_file(f) for f in files}, manifest)
 
 
-def _write_spects(case: Case, grid: sitk.Image, folder: Path) -> tuple[spect.Activity, list[dict]]:
-    """Simulate and write both SPECT images; returns the uptake and the hot spots."""
-    s, subject = case.settings["spect"], case.subject
-    activity = spect.uptake(subject.division, subject.state, case.function, grid, grid_points(grid))
-    deposits, spots = spect.hot_spots(subject.airways, subject.state, grid, case.rng("hot spots"))
-    doses = case.rng("dose")
-    for role, uptake in (("ventilation", activity.ventilation + deposits), ("perfusion", activity.perfusion)):
-        image = spect.acquire(
-            uptake,
-            activity.body,
-            grid,
-            counts=s["counts"][role],
-            fwhm_mm=s["fwhm_mm"],
-            noise_gain=s.get("noise_gain", DEFAULT_NOISE_GAIN),
-            background=_BACKGROUND[role],
-            body=subject.body,
-            tidal_mm=case.motion.tidal_mm,
-            rng=case.rng(f"{role} noise"),
+def write_spects(case: Case, grid: sitk.Image, folder: Path) -> dict[str, tuple[np.ndarray, str]]:
+    """Simulate and write both SPECT images.
+
+    Returns:
+        images (z, y, x) at the system's resolution without noise, each with the scan in whose position it lies:
+        `<target>_system` and `<target>_visible_system`.
+    """
+    s, truths = case.settings["spect"], {}
+    values = {"perfusion": case.function.perfusion, "ventilation": case.function.ventilation}
+    visible = {"perfusion": case.visible.perfusion, "ventilation": case.visible.ventilation}
+    for target in TARGETS:
+        shift = case.shifts[target]
+        points = shift.to_reference(grid_points(grid))
+        lung = spect.shares_of_lung(case.units, grid, points)
+        volumes = {name: spect.uptake(values[name], lung, grid) for name in TARGETS}
+        volumes["ventilation"] += spect.deposit(case.spots, grid, shift.to_scan)
+        share = case.protocol.shine_through if target == "perfusion" else 0.0
+        parts = [(volumes[target], 1 - share)] + ([(volumes["ventilation"], share)] if share else [])
+        image = _acquire(case, parts, grid, points, target)
+        dicom.write_spect(image, folder / target, case.who, target, case.habit, case.protocol.scans[target])
+        for name, uptake in (("system", values[target]), ("visible_system", visible[target])):
+            sharp = spect.uptake(uptake, lung, grid)
+            blurred = spect.system_blur(sharp, grid, s["fwhm_mm"], case.chest, case.protocol.tidal_mm)
+            truths[f"{target}_{name}"] = (blurred, target)
+    return truths
+
+
+def _acquire(
+    case: Case, parts: list[tuple[np.ndarray, float]], grid: sitk.Image, points: np.ndarray, target: str
+) -> sitk.Image:
+    """One SPECT in the set fidelity."""
+    s = case.settings["spect"]
+    body = (case.chest.skin(points) < 0).astype(np.float32)
+    common = {
+        "body": body,
+        "background": spect.BACKGROUND[target],
+        "counts": s["counts"][target],
+        "chest": case.chest,
+        "tidal_mm": case.protocol.tidal_mm,
+        "rng": case.rng(f"{target} noise"),
+    }
+    if s["fidelity"] == "osem":
+        true, known = _attenuation_maps(case, grid, points, target)
+        return spect.acquire_osem(parts, grid, attenuation=true, known=known, **common)
+    residue = spect.attenuation_residue(case.chest, points, case.protocol.residue[target])
+    return spect.acquire_psf(parts, grid, residue=residue, fwhm_mm=s["fwhm_mm"], **common)
+
+
+def _attenuation_maps(case: Case, grid: sitk.Image, points: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """HU (z, y, x) on the SPECT grid in the scan's state, and as the camera's own CT shows it there."""
+    if case.subject is None:
+        raise GeometryError("`osem` needs a drawn body", key="simulate.spect.fidelity", hint="use `psf` on a real CT")
+    true = ct.render(case.subject, grid, points, points, case.subject.chest.measure(points), None, contrast=False)
+    moved = grid_points(grid)
+    body, lung = case.attenuation_motion.body(moved), case.attenuation_motion.lung(moved)
+    shape = case.subject.chest.measure(body)
+    known = ct.render(case.subject, grid, body, lung, shape, None, contrast=False)
+    return true, known
+
+
+def slabs(grid: sitk.Image) -> Iterator[tuple[slice, sitk.Image, slice]]:
+    """A grid in slabs of slices: the slab, its grid with a slice more at each inner face, and the slab within that."""
+    columns, rows, slices = grid.GetSize()
+    thick = max(1, _SLAB_VOXELS // (columns * rows))
+    for first in range(0, slices, thick):
+        last = min(first + thick, slices)
+        low, high = max(first - 1, 0), min(last + 1, slices)
+        origin = grid.TransformIndexToPhysicalPoint((0, 0, low))
+        part = make_grid((columns, rows, high - low), grid.GetSpacing(), origin)
+        yield slice(first, last), part, slice(first - low, last - low)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Some slices of a CT: where its voxels lie in the reference state, as body and as lung, and what is there."""
+
+    points: np.ndarray
+    body: np.ndarray
+    lung: np.ndarray
+    jacobian: np.ndarray
+    shape: Distances
+
+
+def map_slab(moved: motion.Motion, grid: sitk.Image, chest: DrawnChest, case_id: str) -> Slab:
+    """Map a grid to the reference state.
+
+    Raises:
+        GeometryError: the motion folds space.
+    """
+    points = grid_points(grid)
+    body = moved.body(points)
+    lung = moved.slide(body)
+    jacobian = motion.jacobian_determinant(lung, grid.GetSpacing())
+    shape = chest.measure(body)
+    if jacobian[shape.lung < 0].size and jacobian[shape.lung < 0].min() <= 0:
+        raise GeometryError(
+            f"the motion of case {case_id} folds space", key="simulate.motion", hint="set smaller motion"
         )
-        path = folder / role / f"{role}.dcm"
-        factor = float(doses.uniform(0.9, 1.1))
-        dicom.write_nm(image, path, case.identity, role, descending=case.descending, dose_factor=factor)
-    return activity, spots
+    return Slab(points, body, lung, jacobian, shape)
 
 
 def _write_attenuation_ct(case: Case, emission: sitk.Image, folder: Path) -> None:
-    """Simulate and write the camera's own CT, in the SPECT's state."""
+    """Simulate and write the camera's own CT: low dose, some other moment of quiet breathing."""
     grid = attenuation_grid(case, emission)
-    points = grid_points(grid)
-    hu = ct.render(case.subject, grid, points, anatomy.measure(case.subject.body, points), None)
-    noise = case.settings["attenuation_ct"]["noise_hu"]
-    image = ct.scan(hu, grid, noise, case.subject.density.calibration_hu * 1.5, case.rng("attenuation ct noise"))
-    dicom.write_ct_series(image, folder / "attenuation_ct", case.identity, "attenuation_ct", case.rng("ac names"))
+    hu = np.concatenate([h for _slab, h, _where in rendered(case, grid, case.attenuation_motion, contrast=False)])
+    s = case.settings["attenuation_ct"]
+    model = ct.DensityModel(**{**case.subject.density.__dict__, "kernel": ct.KERNELS["SOFT"]})
+    image = ct.scan(hu, grid, s["noise_hu"], model, case.rng("attenuation ct noise"))
+    protocol = dicom.CtProtocol("SMOOTH", mas=16.0, rotation_s=0.8)
+    rng = case.rng("attenuation ct names")
+    dicom.write_ct_series(image, folder / "attenuation_ct", case.who, "attenuation_ct", rng, case.habit, protocol)
+
+
+def rendered(
+    case: Case, grid: sitk.Image, moved: motion.Motion, *, contrast: bool
+) -> Iterator[tuple[Slab, np.ndarray, slice]]:
+    """Noise-free HU of a CT, slab by slab: the slab without the extra slices, its HU, its place among the slices."""
+    for where, part, inner in slabs(grid):
+        slab = map_slab(moved, part, case.subject.chest, case.case_id)
+        slab = _trimmed(slab, inner)
+        own = make_grid((*part.GetSize()[:2], where.stop - where.start), part.GetSpacing(), (0, 0, 0))
+        hu = ct.render(case.subject, own, slab.body, slab.lung, slab.shape, slab.jacobian, contrast=contrast)
+        yield slab, hu, where
+
+
+def _trimmed(slab: Slab, inner: slice) -> Slab:
+    """A slab without its extra slices."""
+    shape = Distances(**{name: values[inner] for name, values in slab.shape.__dict__.items()})
+    return Slab(slab.points[:, inner], slab.body[:, inner], slab.lung[:, inner], slab.jacobian[inner], shape)
 
 
 def _write_ct_and_truth(
-    case: Case, emission: sitk.Image, activity: spect.Activity, spots: list[dict], dicom_folder: Path, truth: Path
+    case: Case, emission: sitk.Image, images: dict[str, tuple[np.ndarray, str]], dicom_folder: Path, folder: Path
 ) -> None:
     """Simulate and write the diagnostic CT, and all that is known about the case on its grid."""
     grid = ct_grid(case)
-    points = grid_points(grid)
-    mapped = case.motion.to_spect(points)
-    jacobian = motion.jacobian_determinant(mapped, grid.GetSpacing())
-    if jacobian.min() <= 0:
-        raise GeometryError(
-            f"the motion of case {case.case_id} folds space", key="simulate.motion", hint="set smaller motion"
-        )
-    shape = anatomy.measure(case.subject.body, mapped)
-    hu = ct.render(case.subject, grid, mapped, shape, jacobian)
-    image = ct.scan(
-        hu, grid, case.settings["ct"]["noise_hu"], case.subject.density.calibration_hu, case.rng("ct noise")
-    )
-    dicom.write_ct_series(image, dicom_folder / "ct", case.identity, "ct", case.rng("ct names"))
-    displacement = sitk.GetImageFromArray(np.moveaxis(mapped - points, 0, -1), isVector=True)
-    displacement.CopyInformation(grid)
-    write_volume(displacement, truth / "ct_to_spect_displacement.nii.gz", "mm, LPS: p_spect = p_ct + d")
-    inside = shape.lung < 0
-    lung = sample_lung(case.subject.division, mapped[:, inside], shape.lung[inside], shape.side[inside])
-    lungs = _write_label_truth(case, grid, mapped, shape, lung, truth)
-    _write_function_truth(case, grid, mapped, shape, lung, (emission, activity), truth)
-    _write_landmarks(case, truth / "landmarks.tsv")
-    facts = _facts(case, grid, lungs, jacobian, activity, spots)
-    facts["volumes"]["ct_mean_lung_hu"] = round(ct.mean_lung_hu(image, lungs > 0), 2)
-    write_json(facts, truth / "truth.json")
-
-
-def _write_label_truth(
-    case: Case, grid: sitk.Image, mapped: np.ndarray, shape: Distances, lung: LungSample, truth: Path
-) -> np.ndarray:
-    """Write lungs, lobes, segments, territories and the disease mask; returns the lungs (z, y, x)."""
-    state, inside = case.subject.state, shape.lung < 0
-    affected = np.maximum(state.perfusion_loss, state.ventilation_loss)[lung.territory] > 0
-    if state.diagnosis == "emphysema":
-        affected |= state.emphysema(lung) > 0.3
-    labels = {
-        "lungs": lung.side,
-        "lobes": lung.lobe,
-        "segments": lung.segment,
-        "territories": lung.territory,
-        "disease": affected.astype(np.uint8) if state.diagnosis != "normal" else np.zeros_like(lung.side),
-    }
-    volumes = {}
-    for name, values in labels.items():
-        volumes[name] = np.zeros(inside.shape, dtype=np.uint8)
-        volumes[name][inside] = values
-    if state.mass is not None:
-        outside = np.flatnonzero(~inside & (shape.lung < 60))
-        near = state.mass.distance(mapped.reshape(3, -1)[:, outside]) < 0
-        volumes["disease"].reshape(-1)[outside[near]] = 1
-    for name, volume in volumes.items():
-        write_volume(from_array(volume, grid), truth / f"{name}.nii.gz")
-    return volumes["lungs"]
-
-
-def _write_function_truth(
-    case: Case,
-    grid: sitk.Image,
-    mapped: np.ndarray,
-    shape: Distances,
-    lung: LungSample,
-    uptake: tuple[sitk.Image, spect.Activity],
-    truth: Path,
-) -> None:
-    """Write noise-free function on the CT grid: sharp, at the SPECT's resolution, and the part that a CT can show.
-
-    Values are per volume of the SPECT state (as in a resampled SPECT), relative to the lungs' mean.
-    """
-    subject, s = case.subject, case.settings["spect"]
-    emission, activity = uptake
-    inside, near = shape.lung < 0, shape.lung < _TAIL_MM
-    sharp = function.regional_function(case.function, subject.state, lung)
-    volumes = {}
-    for name, values in zip(("perfusion", "ventilation"), sharp, strict=True):
-        volumes[name] = np.zeros(inside.shape, dtype=np.float32)
-        volumes[name][inside] = values / values.mean()
-    blurred = {
-        "perfusion_system": activity.perfusion,
-        "ventilation_system": activity.ventilation,
-        "perfusion_visible_system": activity.visible_perfusion,
-        "ventilation_visible_system": activity.visible_ventilation,
-    }
-    for name, volume in blurred.items():
-        image = spect.system_blur(volume, emission, s["fwhm_mm"], subject.body, case.motion.tidal_mm)
-        volumes[name] = np.zeros(inside.shape, dtype=np.float32)
-        volumes[name][near] = spect.read_at(image, emission, mapped[:, near])
-    for name, volume in volumes.items():
-        write_volume(from_array(volume, grid), truth / f"{name}.nii.gz", "relative to the lungs' mean")
-
-
-def _write_landmarks(case: Case, path: Path) -> None:
-    """Write pairs of positions: divisions of arteries and airways, and places in the lungs just above the diaphragm."""
-    subject = case.subject
-    rows = []
-    nodes = {**subject.arteries.nodes, **subject.airways.nodes}
-    for name, position in nodes.items():
-        rows.append((name, position, name.split(",")[0] if "," in name else "mediastinum"))
-    samples = subject.division.samples
-    height = -anatomy.diaphragm_distance(subject.body, samples)
-    for side, sign in (("right", -1), ("left", 1)):
-        low = np.flatnonzero((height > 4) & (height < 12) & (sign * samples[0] > 0))
-        chosen = case.rng(f"landmarks {side}").choice(low, min(_DIAPHRAGM_LANDMARKS, len(low)), replace=False)
-        for k, index in enumerate(np.sort(chosen)):
-            rows.append((f"{side} lung, above diaphragm {k + 1}", samples[:, index], "near diaphragm"))
-    spect_mm = np.array([position for _, position, _ in rows], dtype=float).T
-    ct_mm = case.motion.to_ct(spect_mm)
-    table = pd.DataFrame({"name": [row[0] for row in rows]})
-    for state, values in (("ct", ct_mm), ("spect", spect_mm)):
-        for axis, column in zip("xyz", values, strict=True):
-            table[f"{axis}_{state}_mm"] = np.round(column, 3)
-    table["region"] = [row[2] for row in rows]
-    write_tsv(table, path)
-
-
-def _facts(
-    case: Case, grid: sitk.Image, lungs: np.ndarray, jacobian: np.ndarray, activity: spect.Activity, spots: list[dict]
-) -> dict:
-    """The content of `truth.json`."""
-    state, body, moved = case.subject.state, case.subject.body, case.motion
-    ml = voxel_volume_ml(grid)
-    mass = state.mass
-    spect_ml = float(activity.lung.sum()) * case.settings["spect"]["voxel_mm"] ** 3 / 1000
-    return {
-        "cohort_version": COHORT_VERSION,
-        "case_id": case.case_id,
-        "patient_id": case.patient_id,
-        "diagnosis": state.diagnosis,
-        "severity": round(state.severity, 4),
-        "affected_territories": state.affected,
-        "emphysema_amount": round(state.emphysema_amount, 4),
-        "mass": None
-        if mass is None
-        else {
-            "centre_spect_mm": [round(float(v), 2) for v in mass.centre],
-            "diameter_mm": round(2 * mass.radius, 1),
-            "lobe": mass.lobe,
-        },
-        "hot_spots": spots,
-        "person": {"sex": body.sex, "age": case.identity.age, "height_cm": body.height_cm, "weight_kg": body.weight_kg},
-        "volumes": {
-            "ct_right_ml": round(float((lungs == 1).sum()) * ml, 1),
-            "ct_left_ml": round(float((lungs == 2).sum()) * ml, 1),
-            "spect_ml": round(spect_ml, 1),
-        },
-        "motion": {
-            "diaphragm_mm": round(moved.diaphragm_mm, 3),
-            "tidal_mm": round(moved.tidal_mm, 3),
-            "rotation": np.round(moved.rotation, 6).tolist(),
-            "offset_mm": np.round(moved.offset, 3).tolist(),
-            "jacobian_min": round(float(jacobian.min()), 4),
-            "jacobian_max": round(float(jacobian.max()), 4),
-        },
-        "frames_descending": case.descending,
-        "hidden_sd": function.HIDDEN_SD,
-        "function_units": "relative to the mean in the lungs; per volume of the SPECT state",
-        "seeds": {"seed": case.seed, "case": case.case_id, "patient": case.patient_id},
-        "territories": {
-            str(t.label): {"name": t.name, "lobe": t.lobe, "segment": t.segment}
-            for t in case.subject.division.territories
-        },
-    }
+    hu = np.empty(tuple(reversed(grid.GetSize())), dtype=np.float32)
+    known = truth.Truth(case, grid, emission, images)
+    for slab, values, where in rendered(case, grid, case.motion, contrast=True):
+        hu[where] = values
+        known.add(slab, where)
+    density, s = case.subject.density, case.settings["ct"]
+    image = ct.scan(hu, grid, s["noise_hu"], density, case.rng("ct noise"))
+    agent = "iodine" if density.contrast_hu else None
+    protocol = dicom.CtProtocol(density.kernel.name, contrast_agent=agent)
+    dicom.write_ct_series(image, dicom_folder / "ct", case.who, "ct", case.rng("ct names"), case.habit, protocol)
+    known.write(folder, image)

@@ -14,44 +14,98 @@ from scipy.ndimage import gaussian_filter
 
 from ct2vq.simulate import anatomy
 from ct2vq.simulate.anatomy import Body, Distances, ellipsoid, smoothstep
+from ct2vq.simulate.chest import DrawnChest
 from ct2vq.simulate.disease import LungState
 from ct2vq.simulate.lungs import LungSample, sample_lung
 from ct2vq.simulate.randomness import RandomField
-from ct2vq.simulate.territories import TerritoryMap
-from ct2vq.simulate.trees import Tree
+from ct2vq.simulate.units import Units
+from ct2vq.simulate.world import World
 from ct2vq.volume import from_array, to_array
 
 #: HU of tissues on an unenhanced CT at 120 kV (usual textbook values)
 HU_AIR, HU_FAT, HU_MUSCLE, HU_BLOOD, HU_LIVER, HU_SPLEEN = -1000.0, -100.0, 50.0, 42.0, 58.0, 48.0
-HU_SPONGY_BONE, HU_CORTICAL_BONE, HU_CARTILAGE, HU_DISC, HU_TUMOUR = 180.0, 620.0, 90.0, 75.0, 38.0
+HU_SPONGY_BONE, HU_CORTICAL_BONE, HU_CARTILAGE, HU_DISC, HU_TUMOUR, HU_FLUID = 180.0, 620.0, 90.0, 75.0, 38.0, 8.0
 #: density of blood and lung tissue, g/mL (ICRP Publication 89)
 _TISSUE_DENSITY = 1.05
 _TABLE_GAP_MM = 4.0
 
 
 @dataclass(frozen=True)
-class DensityModel:
-    """One person's lung density; `mean` in g/mL in the tidal state, `gravity` its relative change front to back."""
+class Kernel:
+    """A reconstruction kernel: in-plane blur (sigma, mm), edge enhancement, and what both do to the noise."""
 
-    mean: float
+    name: str
+    blur_mm: float
+    enhance: float
+    noise_factor: float
+    noise_mm: float
+
+
+#: from smooth to sharp; blur and noise are of the order of vendors' body and lung kernels, an assumption
+KERNELS = {
+    "SOFT": Kernel("SOFT", 0.9, 0.0, 0.8, 1.1),
+    "MEDIUM": Kernel("MEDIUM", 0.65, 0.0, 1.0, 0.8),
+    "SHARP": Kernel("SHARP", 0.5, 0.5, 1.5, 0.45),
+}
+
+
+@dataclass(frozen=True)
+class DensityModel:
+    """One case's lung density and the scan that shows it.
+
+    Attributes:
+        mass_g: mass of both lungs (air spaces, tissue and blood, without the large vessels).
+        volume_ml: their volume in the reference state.
+        gravity, height: relative change of density from front to back, base to apex.
+        texture_strength: relative variation that function never shares.
+        calibration_hu, gain: the scanner's offset (of everything denser than air) and slope.
+        contrast_hu: enhancement of blood in vessels and heart, HU; 0 without contrast agent.
+        kernel: the reconstruction kernel.
+        texture, fine_texture, bowel: fields of its variation.
+    """
+
+    mass_g: float
+    volume_ml: float
     gravity: float
     height: float
     texture_strength: float
     calibration_hu: float
+    gain: float
+    contrast_hu: float
+    kernel: Kernel
     texture: RandomField
     fine_texture: RandomField
     bowel: RandomField
 
+    @property
+    def mean(self) -> float:
+        """Mean density in the reference state, g/mL."""
+        return self.mass_g / self.volume_ml
 
-def draw_density(rng: np.random.Generator) -> DensityModel:
-    """Draw how dense a person's lungs are (about +-50 HU between people), and a scanner's calibration offset."""
+
+def draw_density(volume_ml: float, world: World, settings: dict, rng: np.random.Generator) -> DensityModel:
+    """Draw the lungs' mass, and how a scanner shows it.
+
+    Args:
+        volume_ml: volume of both lungs in the reference state.
+        world: the laws.
+        settings: config block `simulate.ct`: `contrast` (share of cases), `kernels` (relative frequencies).
+        rng: source of randomness.
+    """
+    mass = float(np.clip(rng.normal(800, 100), 550, 1100)) * (volume_ml / 3400) ** 0.5
+    names = sorted(settings["kernels"])
+    weights = np.array([settings["kernels"][name] for name in names], dtype=float)
     return DensityModel(
-        mean=float(np.clip(rng.normal(0.218, 0.042), 0.145, 0.32)),
-        gravity=float(rng.uniform(0.25, 0.7)),
+        mass_g=mass,
+        volume_ml=volume_ml,
+        gravity=float(rng.uniform(*world.density_gravity)),
         height=float(rng.normal(-0.1, 0.1)),
-        texture_strength=float(rng.uniform(0.06, 0.12)),
+        texture_strength=float(rng.uniform(*world.texture_strength)),
         calibration_hu=float(rng.normal(0, 4)),
-        texture=RandomField(rng, 14.0),
+        gain=float(rng.normal(1, 0.006)),
+        contrast_hu=float(rng.uniform(90, 260)) * (rng.random() < settings["contrast"]),
+        kernel=KERNELS[str(rng.choice(names, p=weights / weights.sum()))],
+        texture=RandomField(rng, world.texture_mm),
         fine_texture=RandomField(rng, 4.0),
         bowel=RandomField(rng, 12.0),
     )
@@ -59,56 +113,86 @@ def draw_density(rng: np.random.Generator) -> DensityModel:
 
 @dataclass(frozen=True)
 class Subject:
-    """All that a CT shows of a person."""
+    """All that a CT shows of a case."""
 
-    body: Body
-    division: TerritoryMap
+    chest: DrawnChest
+    units: Units
     state: LungState
     density: DensityModel
-    arteries: Tree
-    veins: Tree
-    airways: Tree
+    world: World
+
+    @property
+    def body(self) -> Body:
+        """The drawn body."""
+        return self.chest.body
 
 
-def lung_density(model: DensityModel, state: LungState, lung: LungSample) -> np.ndarray:
-    """Density (n,) of the parenchyma in the tidal state, g/mL, without the tubes that are drawn apart."""
-    t = lung.territory
-    tissue = model.mean * (1 + model.gravity * (lung.gravity - 0.5) + model.height * (lung.height - 0.5))
-    blood_share = 0.45 * state.blood[t] + 0.55
-    density = tissue * blood_share * state.inflation[t]
-    density = density * (1 + model.texture_strength * model.texture(lung.points))
-    fine = model.fine_texture(lung.points)
-    destroyed = state.emphysema(lung)
-    density *= 1 - 0.72 * np.clip(destroyed * (1 + 0.35 * fine), 0, 1)
-    density *= (1 + 0.05 * fine) * (1 - state.trapping[t]) * state.collapse[t]
-    density += state.dependent_atelectasis * state.atelectasis(lung) - state.oligaemia[t]
-    return np.clip(density, 0.03, 1.0).astype(np.float32)
+def lung_density(
+    model: DensityModel, state: LungState, world: World, lung: LungSample, contrast: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Density (n,) of the parenchyma in the reference state, g/mL, and enhancement by contrast agent, HU.
+
+    The tubes are drawn apart. Mixtures: tissue, blood and air; blood is a volume, not a flow.
+    """
+    unit = lung.unit
+    base = model.mean * (1 + model.gravity * (lung.gravity - 0.5) + model.height * (lung.height - 0.5))
+    blood = base * world.blood_share * state.blood[unit]
+    density = (base * (1 - world.blood_share) + blood) / state.inflation[unit]
+    factor, added = changes(model, state, world, lung)
+    enhancement = blood * factor * model.contrast_hu * 0.9 if contrast else np.zeros_like(density)
+    texture = 1 + model.texture_strength * model.texture(lung.points) + 0.05 * model.fine_texture(lung.points)
+    return np.clip(density * texture * factor + added, 0.02, 1.06).astype(np.float32), enhancement
+
+
+def changes(model: DensityModel, state: LungState, world: World, lung: LungSample) -> tuple[np.ndarray, np.ndarray]:
+    """What disease does to density: a factor (n,) and an addition (n,) in g/mL."""
+    unit, fine = lung.unit, model.fine_texture(lung.points)
+    destroyed = np.clip(state.destruction(lung) * (1 + 0.35 * fine), 0, 1)
+    factor = (1 - world.destruction_density * destroyed) * (1 - state.trapped[unit]) * state.collapse[unit]
+    factor = factor * (1 - state.filled[unit])
+    added = state.filled[unit] * 1.0 * _TISSUE_DENSITY
+    added = added + state.dependent_atelectasis * state.atelectasis(lung)
+    if state.scarring is not None:
+        scar = state.scarring(lung)
+        added = added + scar * (0.28 + 0.22 * np.clip(fine, -1.2, 2.0))
+    return factor.astype(np.float32), added.astype(np.float32)
 
 
 def render(
-    subject: Subject, grid: sitk.Image, points: np.ndarray, shape: Distances, jacobian: np.ndarray | None
+    subject: Subject,
+    grid: sitk.Image,
+    body_points: np.ndarray,
+    lung_points: np.ndarray,
+    shape: Distances,
+    jacobian: np.ndarray | None,
+    *,
+    contrast: bool,
 ) -> np.ndarray:
     """Noise-free HU (z, y, x) on a grid.
 
     Args:
-        subject: the person.
-        grid: the CT grid.
-        points: (3, z, y, x), where each voxel lies in the reference (SPECT) state, mm.
-        shape: the distances of `points`.
-        jacobian: (z, y, x), volume in the SPECT state for a volume here; scales lung density so that mass is kept.
-            None where the grid is in the SPECT state.
+        subject: the case.
+        grid: the CT grid (or a slab of it).
+        body_points: (3, z, y, x), where each voxel of the body lies in the reference state, mm.
+        lung_points: the same for lung: it slides along the pleura.
+        shape: the distances of `body_points`.
+        jacobian: (z, y, x), volume in the reference state for a volume here; scales lung density so that mass is
+            kept. None where the grid is in the reference state.
+        contrast: whether this scan was taken with the case's contrast agent.
     """
     edge = np.float32(np.mean(grid.GetSpacing()))
-    hu = _render_body(subject, points, shape, edge)
+    blood_hu = HU_BLOOD + (subject.density.contrast_hu if contrast else 0.0)
+    hu = _render_body(subject, body_points, shape, edge, blood_hu)
     distance = shape.lung
     near = distance < 6
-    lung = sample_lung(subject.division, points[:, near], distance[near], shape.side[near])
-    density = lung_density(subject.density, subject.state, lung)
+    lung = sample_lung(subject.units, lung_points[:, near], distance[near], shape.side[near])
+    density, enhancement = lung_density(subject.density, subject.state, subject.world, lung, contrast)
     if jacobian is not None:
         density = density * jacobian[near]
-    values = _paint(hu[near], 1000 * (density - 1), distance[near], edge)
+        enhancement = enhancement * jacobian[near]
+    values = _paint(hu[near], 1000 * (np.minimum(density, 1.06) - 1) + enhancement, distance[near], edge)
     hu[near] = _render_fissures(subject, lung, values)
-    _render_tubes(subject, points, shape, hu, edge)
+    _render_tubes(subject, body_points, lung_points, shape, hu, edge, blood_hu)
     return hu
 
 
@@ -118,7 +202,7 @@ def _paint(values: np.ndarray, hu: np.ndarray | float, distance: np.ndarray, edg
     return values + share * (hu - values)
 
 
-def _render_body(subject: Subject, points: np.ndarray, shape: Distances, edge: float) -> np.ndarray:
+def _render_body(subject: Subject, points: np.ndarray, shape: Distances, edge: float, blood_hu: float) -> np.ndarray:
     """HU (z, y, x) of table, chest wall, mediastinum and abdomen."""
     body = subject.body
     x, y, z = points / np.float32(body.size)
@@ -134,7 +218,10 @@ def _render_body(subject: Subject, points: np.ndarray, shape: Distances, edge: f
     hu = _paint(hu, HU_FAT + 10, wall, edge)
     hu = _render_abdomen(subject, points, hu, np.maximum(wall, shape.diaphragm), edge)
     hu = _render_bones(body, (x, y, z), wall, skin, hu, edge)
-    return _render_mediastinum(body, points, shape, hu, edge)
+    hu = _paint(
+        hu, HU_FLUID, np.maximum(subject.chest.fluid(points, wall), np.maximum(wall + 1, -shape.diaphragm)), edge
+    )
+    return _render_mediastinum(body, points, shape, hu, edge, blood_hu)
 
 
 def _render_table(body: Body, points: np.ndarray, hu: np.ndarray, edge: float) -> np.ndarray:
@@ -225,19 +312,26 @@ def _render_spine(
     return _paint(hu, 30.0, (np.hypot(x, y - 24) - 9) * size, edge)
 
 
-def _render_mediastinum(body: Body, points: np.ndarray, shape: Distances, hu: np.ndarray, edge: float) -> np.ndarray:
+def _render_mediastinum(
+    body: Body, points: np.ndarray, shape: Distances, hu: np.ndarray, edge: float, blood_hu: float
+) -> np.ndarray:
     """Heart in its fat, aorta, the great vessels and oesophagus among fat."""
     x, y, z = points / np.float32(body.size)
     inside = np.maximum(shape.wall + 2, -shape.diaphragm)
-    hu = _paint(hu, HU_BLOOD, np.maximum(shape.heart + 5, inside), edge)
-    hu = _paint(hu, HU_BLOOD + 3, np.maximum(shape.aorta + 1.5, inside - 6), edge)
+    hu = _paint(hu, blood_hu * 0.8 + 0.2 * HU_MUSCLE, np.maximum(shape.heart + 5, inside), edge)
+    hu = _paint(hu, blood_hu, np.maximum(shape.aorta + 1.5, inside - 6), edge)
     cava = np.maximum(np.hypot(x + 18, y + 6) - 9, -z)
     oesophagus = np.hypot(x - 8, y - body.spine_y + 26) - 7
     upper = np.hypot(np.abs(x - 1) - 14, y + 8 + 0.1 * (z - 80)) - 6
     upper = np.maximum(upper, body.apex_z - 50 - z)
     thyroid = np.maximum(np.hypot(np.abs(x) - 16, y - 6) - 13, body.apex_z + 8 - z)
     tubes = np.minimum(np.minimum(cava, oesophagus), np.minimum(upper, thyroid)) * body.size
-    return _paint(hu, HU_BLOOD, np.maximum(tubes, np.minimum(inside, (body.apex_z - 10 - z) * body.size)), edge)
+    return _paint(
+        hu,
+        HU_BLOOD + 0.3 * (blood_hu - HU_BLOOD),
+        np.maximum(tubes, np.minimum(inside, (body.apex_z - 10 - z) * body.size)),
+        edge,
+    )
 
 
 def _render_fissures(subject: Subject, lung: LungSample, hu: np.ndarray) -> np.ndarray:
@@ -248,25 +342,32 @@ def _render_fissures(subject: Subject, lung: LungSample, hu: np.ndarray) -> np.n
     return hu + 90 * line * (lung.depth > 1)
 
 
-def _render_tubes(subject: Subject, points: np.ndarray, shape: Distances, hu: np.ndarray, edge: float) -> None:
-    """Vessels, mass and airways, drawn into `hu` (z, y, x) in place."""
-    body, state = subject.body, subject.state
-    middle = np.maximum(
-        np.abs(points[0]) - 60 * body.size, np.where(points[2] > 0.75 * body.apex_z * body.size, -9, shape.wall) + 3
-    )
+def _render_tubes(
+    subject: Subject,
+    body_points: np.ndarray,
+    lung_points: np.ndarray,
+    shape: Distances,
+    hu: np.ndarray,
+    edge: float,
+    blood_hu: float,
+) -> None:
+    """Vessels, mass and airways, drawn into `hu` (z, y, x) in place; inside the lungs they slide with them."""
+    body, state, units = subject.body, subject.state, subject.units
+    x, z = body_points[0], body_points[2]
+    middle = np.maximum(np.abs(x) - 60 * body.size, np.where(z > 0.75 * body.apex_z * body.size, -9, shape.wall) + 3)
     middle = np.maximum(middle, 3 - shape.diaphragm)
     where = np.minimum(shape.lung, middle) < 0
-    near, values = points[:, where], hu[where]
-    veins_calibre = np.ones_like(state.calibre)
-    for tree, calibre in ((subject.arteries, state.calibre), (subject.veins, veins_calibre)):
-        distance, radius = tree.distance(near, calibre, 16.0)
-        thin = np.clip(2 * radius / edge, 0, 1)
-        share = np.clip(0.5 - distance / edge, 0, 1) * thin
-        values = values + share * (np.maximum(values, HU_BLOOD) - values)
-    lumen, radius = subject.airways.distance(near, veins_calibre, 14.0)
+    inside = shape.lung[where] < 0
+    near, values = np.where(inside, lung_points[:, where], body_points[:, where]), hu[where]
+    for tree, calibre in ((units.arteries, state.calibre), (units.veins, np.ones(len(units.veins.parent)))):
+        distance, radius = tree.distance(near, calibre, edge)
+        share = _tube_share(distance, radius, edge)
+        values = values + share * (np.maximum(values, blood_hu) - values)
+    airways = units.airways
+    lumen, radius = airways.distance(near, np.ones(len(airways.parent)), edge + 2)
     lumen = np.maximum(lumen, -4 - shape.heart[where])  # bronchi pass around the heart
-    thin = np.clip(radius / (0.5 * edge), 0, 1)
-    wall = np.clip(0.5 - (lumen - 1.4) / edge, 0, 1) * thin
+    thin = np.clip(radius / (0.5 * edge), 0, 1) * (radius > 0.8)
+    wall = np.clip(0.5 - (lumen - np.clip(0.3 * radius, 0.3, 1.4)) / edge, 0, 1) * thin
     values = values + wall * (np.maximum(values, -50) - values) * 0.7
     values = values + np.clip(0.5 - lumen / edge, 0, 1) * thin * (HU_AIR + 10 - values)
     if state.mass is not None:  # drawn last: it closes the bronchi that run into it
@@ -274,26 +375,37 @@ def _render_tubes(subject: Subject, points: np.ndarray, shape: Distances, hu: np
     hu[where] = values
 
 
+def _tube_share(distance: np.ndarray, radius: np.ndarray, edge: float) -> np.ndarray:
+    """Share of a voxel that a tube fills, by the distance to its surface; a thin tube fills no more than its area."""
+    area = np.minimum(1.0, np.pi * (radius / edge) ** 2)
+    return np.clip(0.5 - distance / edge, 0, 1) * area / np.minimum(1.0, 0.5 + np.maximum(radius, 1e-3) / edge)
+
+
 def scan(
-    hu: np.ndarray, grid: sitk.Image, noise_hu: float, calibration_hu: float, rng: np.random.Generator
+    hu: np.ndarray, grid: sitk.Image, noise_hu: float, model: DensityModel, rng: np.random.Generator
 ) -> sitk.Image:
-    """The scanner's part: blur by the kernel, noise correlated by it, a calibration offset, whole numbers.
+    """The scanner's part: blur by the kernel, noise correlated by it, calibration, whole numbers.
 
     Args:
         hu: noise-free HU (z, y, x).
         grid: its grid.
-        noise_hu: standard deviation of the noise in the middle of the body, HU.
-        calibration_hu: offset of everything denser than air.
+        noise_hu: standard deviation of the noise in the middle of the body with the medium kernel, HU.
+        model: kernel and calibration.
         rng: source of the noise.
 
     Returns:
         int16 HU, not below -1024.
     """
-    blurred = gaussian_filter(hu, (0.25, 0.55, 0.55))
-    noise = gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), (0.0, 0.75, 0.75))
-    noise *= np.float32(noise_hu) / noise.std()
-    inside = gaussian_filter((hu > -400).astype(np.float32), (2, 9, 9))
-    blurred += noise * (0.45 + 0.75 * inside) + calibration_hu * (blurred + 1000) / 1000
+    kernel, pixel = model.kernel, grid.GetSpacing()[0]
+    blurred = gaussian_filter(hu, (0.25, kernel.blur_mm / pixel, kernel.blur_mm / pixel))
+    if kernel.enhance:
+        blurred += kernel.enhance * (blurred - gaussian_filter(blurred, (0, 1.0 / pixel, 1.0 / pixel)))
+    correlated = kernel.noise_mm / pixel
+    noise = gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), (0.0, correlated, correlated))
+    noise *= np.float32(noise_hu * kernel.noise_factor) / noise.std()
+    inside = gaussian_filter((hu > -400).astype(np.float32), [25.0 / s for s in reversed(grid.GetSpacing())])
+    blurred += noise * (0.45 + 0.75 * inside)
+    blurred = (blurred + 1000) * model.gain - 1000 + model.calibration_hu * (blurred + 1000) / 1000
     return from_array(np.clip(np.rint(blurred), -1024, 3071).astype(np.int16), grid)
 
 

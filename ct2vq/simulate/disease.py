@@ -1,34 +1,38 @@
 """Disease and normal variation as regional state: the latent causes that density, perfusion and ventilation share.
 
-A disease changes the lung, not an image: `ct.py` and `function.py` read the same state and never each other.
-Magnitudes are our assumptions; the patterns follow textbooks: matched loss in emphysema, perfusion loss with kept
-ventilation in embolism (EANM guideline for V/Q scintigraphy, Bajc et al. 2019), hypoxic vasoconstriction and air
-trapping in obstruction, loss of a whole lobe's function behind a hilar mass.
+A disease changes the lung, not an image: `ct` and `function` read the same state and never each other. Magnitudes are
+our assumptions; the patterns follow textbooks: matched loss in emphysema, perfusion loss with kept ventilation in
+embolism (EANM guideline for V/Q scintigraphy, Bajc et al., Eur J Nucl Med Mol Imaging 2019;46:2429-2451), hypoxic
+vasoconstriction and air trapping in obstruction, loss of function behind a mass that compresses bronchus and artery.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ct2vq.errors import ConfigError
+from ct2vq.simulate import anatomy
 from ct2vq.simulate.anatomy import LOBES, smoothstep
-from ct2vq.simulate.lungs import LungSample
+from ct2vq.simulate.chest import DrawnChest, Effusion
+from ct2vq.simulate.lungs import LungSample, sample_units
 from ct2vq.simulate.randomness import RandomField
-from ct2vq.simulate.territories import Territory, TerritoryMap
+from ct2vq.simulate.units import FIRST_LOBAR, FIRST_SEGMENTAL, Units
+from ct2vq.simulate.world import World
 
-#: share of emboli that show on a CT (thin vessels and oligaemia); an assumption
-VISIBLE_EMBOLI = 0.7
+#: a loss of function below this share is not marked in the truth's disease labels
+MARKED_LOSS = 0.1
+_VISIBLE, _INVISIBLE = 1, 2
 
 
-@dataclass
+@dataclass(frozen=True)
 class Mass:
-    """A tumour: centre (3,) and radius in mm, and the lobe behind it."""
+    """A tumour: centre (3,) and radius in mm."""
 
     centre: np.ndarray
     radius: float
-    lobe: int
     surface: RandomField
 
     def distance(self, points: np.ndarray) -> np.ndarray:
@@ -38,189 +42,409 @@ class Mass:
 
 
 @dataclass
+class Destruction:
+    """Emphysema: low-attenuation clusters. `amount` 0 to 1, `shift` their extent, `upper` their zonal preference."""
+
+    amount: float
+    shift: float
+    upper: float
+    field: RandomField
+
+    def __call__(self, lung: LungSample) -> np.ndarray:
+        """Share of lung destroyed (n,), from 0 to `amount`."""
+        raw = self.field(lung.points) + self.upper * (lung.height - 0.5) + self.shift
+        return self.amount / (1 + np.exp(-3.0 * raw))
+
+    def worsen(self, severity: float, rng: np.random.Generator) -> None:
+        """From the trace that everybody may have to emphysema."""
+        self.amount = max(self.amount, 0.55 + 0.4 * severity)
+        self.shift = float(-0.9 + 1.3 * severity + rng.normal(0, 0.1))
+        self.upper = float(rng.uniform(0.5, 2.6) * (-1 if rng.random() < 0.12 else 1))
+
+
+@dataclass
+class Scarring:
+    """Fibrosis at the bases under the pleura, with a reticular pattern."""
+
+    amount: float
+    reach_mm: float
+    field: RandomField
+
+    def __call__(self, lung: LungSample) -> np.ndarray:
+        """Share of lung replaced by scar (n,), 0 to `amount`."""
+        rind = np.exp(-np.maximum(lung.depth, 0) / self.reach_mm)
+        basal = smoothstep((0.85 - lung.height) / 0.7)
+        return self.amount * np.clip(rind * basal * (1.1 + 0.5 * self.field(lung.points)), 0, 1)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A radiation field after months: a box with soft edges, centre and half sizes (3,) in mm."""
+
+    centre: np.ndarray
+    half: np.ndarray
+
+    def dose(self, points: np.ndarray, penumbra_mm: float = 10.0) -> np.ndarray:
+        """Relative dose (n,), 0 to 1."""
+        outside = (np.abs(points - self.centre[:, None]) - self.half[:, None]).max(axis=0)
+        return smoothstep(0.5 - outside / (2 * penumbra_mm))
+
+
+@dataclass
 class LungState:
-    """Regional state of one person's lungs. Territory arrays are indexed by label; index 0 is no territory.
+    """Regional state of one case. Arrays over terminal units (u,) unless said otherwise.
 
     Attributes:
-        perfusion_loss: share of perfusion lost in a territory.
-        ventilation_loss: share of ventilation lost.
-        oligaemia: density lost with the blood, in g/mL.
-        trapping: share of density lost to trapped air.
-        collapse: factor on density where a lobe has lost volume.
-        calibre: factor on the radius of arteries.
-        blood: relative blood volume of a territory (normal variation that CT and perfusion share).
-        inflation: relative inflation of a territory (normal variation that CT and ventilation share).
-        emphysema_amount, emphysema_shift, upper_zones: strength (0 to 1), extent and zonal preference of destruction.
-        dependent_atelectasis: density added in the lowermost posterior lung, in g/mL.
-        affected: what the truth file says about each affected territory.
+        diagnosis: the primary diagnosis; `also` lists milder ones beside it.
+        severity: 0.25 to 1 (0 in normals).
+        perfusion, ventilation: factors on function by what a CT shows.
+        hidden_perfusion: factor on perfusion by what no CT shows (invisible emboli).
+        blood: relative blood volume. inflation: relative inflation.
+        filled: share of air spaces filled by fluid or cells (consolidation).
+        trapped: share of density lost to trapped air.
+        collapse: factor on density where lung has lost volume.
+        calibre: (branches,) factor on the arteries' radius.
+        airway_disease: whether airways are diseased beyond what a CT shows.
+        marks: 0 none, 1 disease that a CT shows, 2 disease that it does not.
+        invisible_clots: expected number of emboli that no CT shows, given the diagnosis.
+        findings: what the truth file says about each lesion.
     """
 
     diagnosis: str
     severity: float
-    perfusion_loss: np.ndarray
-    ventilation_loss: np.ndarray
-    oligaemia: np.ndarray
-    trapping: np.ndarray
-    collapse: np.ndarray
-    calibre: np.ndarray
+    perfusion: np.ndarray
+    ventilation: np.ndarray
+    hidden_perfusion: np.ndarray
     blood: np.ndarray
     inflation: np.ndarray
-    emphysema_amount: float
-    emphysema_shift: float
-    upper_zones: float
-    emphysema_field: RandomField
+    filled: np.ndarray
+    trapped: np.ndarray
+    collapse: np.ndarray
+    calibre: np.ndarray
+    destruction: Destruction
     dependent_atelectasis: float
+    marks: np.ndarray
+    scarring: Scarring | None = None
+    radiation: Field | None = None
     mass: Mass | None = None
-    hidden_perfusion_loss: np.ndarray | None = None
-    affected: list[dict] = field(default_factory=list)
-
-    def emphysema(self, lung: LungSample) -> np.ndarray:
-        """Share of lung destroyed (n,), from 0 to `emphysema_amount`."""
-        raw = self.emphysema_field(lung.points) + self.upper_zones * (lung.height - 0.5) + self.emphysema_shift
-        return self.emphysema_amount / (1 + np.exp(-3.0 * raw))
+    airway_disease: bool = False
+    invisible_clots: float = 0.0
+    also: list[str] = field(default_factory=list)
+    findings: list[dict] = field(default_factory=list)
 
     def atelectasis(self, lung: LungSample) -> np.ndarray:
         """How far the dependent lung has collapsed (n,), 0 to 1: the back of the lower half."""
         return smoothstep((lung.gravity - 0.78) / 0.22) * (1 - smoothstep((lung.height - 0.35) / 0.3))
 
 
-def draw_state(diagnosis: str, division: TerritoryMap, rng: np.random.Generator) -> LungState:
+@dataclass(frozen=True)
+class Patient:
+    """What a disease is drawn into."""
+
+    units: Units
+    world: World
+    settings: dict
+    rng: np.random.Generator
+
+    @property
+    def lung(self) -> LungSample:
+        """The units' seed points."""
+        return sample_units(self.units)
+
+
+def draw_effusions(diagnosis: str, body: anatomy.Body, rng: np.random.Generator) -> tuple[Effusion, ...]:
+    """Pleural fluid on one side or both, if that is the diagnosis."""
+    if diagnosis != "effusion":
+        return ()
+    sides = [anatomy.RIGHT, anatomy.LEFT] if rng.random() < 0.35 else [int(rng.integers(1, 3))]
+    deepest, size = body.half_depth, body.size
+    return tuple(
+        Effusion(side, float(rng.uniform(0.28, 0.62)) * deepest * size, float(rng.uniform(-10, 30)) * size)
+        for side in sides
+    )
+
+
+def draw_state(
+    diagnosis: str,
+    units: Units,
+    world: World,
+    settings: dict,
+    rng: np.random.Generator,
+    destruction: Destruction | None = None,
+) -> LungState:
     """Draw the regional state of a case.
+
+    Args:
+        diagnosis: the primary diagnosis.
+        units: the divided lungs.
+        world: the laws.
+        settings: config block `simulate.disease`.
+        rng: source of randomness.
+        destruction: emphysema that is known already (a real CT shows it), else it is drawn.
 
     Raises:
         ConfigError: unknown diagnosis.
+    """
+    require_known(diagnosis)
+    severity = float(rng.uniform(0.25, 1.0))
+    state = _healthy(diagnosis, severity, units, world, rng)
+    state.destruction = destruction or state.destruction
+    patient = Patient(units, world, settings, rng)
+    DISEASES[diagnosis](state, patient, severity)
+    if diagnosis != "normal":
+        for other in sorted(settings["comorbidity"]):
+            if other != diagnosis and rng.random() < settings["comorbidity"][other]:
+                state.also.append(other)
+                DISEASES[other](state, patient, float(rng.uniform(0.1, 0.35)))
+    return state
+
+
+def require_known(diagnosis: str) -> None:
+    """Refuse a diagnosis that the simulator does not know.
+
+    Raises:
+        ConfigError: with the known ones.
     """
     if diagnosis not in DISEASES:
         raise ConfigError(
             f"unknown diagnosis {diagnosis!r}", key="simulate.diagnoses", hint=f"one of {', '.join(DISEASES)}"
         )
-    severity = float(rng.uniform(0.25, 1.0))
-    state = _healthy_variation(diagnosis, severity, division, rng)
-    DISEASES[diagnosis](state, division, rng)
-    if state.hidden_perfusion_loss is None:
-        state.hidden_perfusion_loss = np.zeros_like(state.perfusion_loss)
-    return state
 
 
-def _healthy_variation(diagnosis: str, severity: float, division: TerritoryMap, rng: np.random.Generator) -> LungState:
-    """Normal variation, with the mild emphysema or dependent atelectasis that many people have."""
-    count = max(t.label for t in division.territories) + 1
+def _healthy(diagnosis: str, severity: float, units: Units, world: World, rng: np.random.Generator) -> LungState:
+    """Normal variation, with the trace of emphysema or dependent atelectasis that many people have."""
+    ones = np.ones(len(units.position))
+    subsegments = int(units.subsegment.max()) + 1
     return LungState(
         diagnosis=diagnosis,
         severity=severity,
-        perfusion_loss=np.zeros(count),
-        ventilation_loss=np.zeros(count),
-        oligaemia=np.zeros(count),
-        trapping=np.zeros(count),
-        collapse=np.ones(count),
-        calibre=np.ones(count),
-        blood=np.exp(rng.normal(0, 0.13, count)),
-        inflation=np.exp(rng.normal(0, 0.06, count)),
-        emphysema_amount=float(rng.uniform(0, 0.30)),
-        emphysema_shift=float(rng.uniform(-1.6, -0.4)),
-        upper_zones=float(rng.uniform(-0.5, 1.5)),
-        emphysema_field=RandomField(rng, 18.0),
-        dependent_atelectasis=float(rng.uniform(0, 0.22)) * (rng.random() < 0.6),
+        perfusion=ones.copy(),
+        ventilation=ones.copy(),
+        hidden_perfusion=ones.copy(),
+        blood=np.exp(rng.normal(0, world.blood_sd, subsegments))[units.subsegment],
+        inflation=np.exp(rng.normal(0, world.inflation_sd, subsegments))[units.subsegment],
+        filled=0 * ones,
+        trapped=0 * ones,
+        collapse=ones.copy(),
+        calibre=np.exp(rng.normal(0, 0.06, len(units.arteries.parent))),
+        destruction=Destruction(
+            float(rng.uniform(0, 0.12)),
+            float(rng.uniform(-1.6, -0.8)),
+            float(rng.uniform(-0.5, 1.5)),
+            RandomField(rng, 18.0),
+        ),
+        dependent_atelectasis=float(rng.uniform(0, 0.2)) * (rng.random() < 0.6),
+        marks=np.zeros(len(units.position), dtype=np.uint8),
     )
 
 
-def _neighbours(division: TerritoryMap, start: Territory, count: int) -> list[Territory]:
-    """The `count` territories of the same lung that lie nearest to `start`, itself first."""
-    side = start.lobe <= 3
-    own = [t for t in division.territories if (t.lobe <= 3) == side]
-    return sorted(own, key=lambda t: float(np.linalg.norm(t.centroid - start.centroid)))[:count]
-
-
-def _record(state: LungState, territory: Territory, visible: bool) -> None:
-    """Note an affected territory for the truth file."""
-    state.affected.append(
-        {
-            "territory": territory.label,
-            "name": territory.name,
-            "lobe": territory.lobe,
-            "segment": territory.segment,
-            "perfusion_loss": round(float(state.perfusion_loss[territory.label]), 4),
-            "ventilation_loss": round(float(state.ventilation_loss[territory.label]), 4),
-            "visible_on_ct": bool(visible),
-        }
+def _record(state: LungState, units: Units, kind: str, where: np.ndarray, *, visible: bool, **facts: object) -> None:
+    """Note a lesion for the truth, and mark its units; what shows is not overwritten by what does not."""
+    label = _VISIBLE if visible else _INVISIBLE
+    state.marks[where & ((state.marks == 0) | visible)] = label
+    lobes = sorted({LOBES[int(lobe)] for lobe in np.unique(units.lobe[where])})
+    segments = [units.segment_names[int(s)] for s in np.unique(units.segment[where])]
+    volume = round(float(units.volume_ml[where].sum()), 1)
+    state.findings.append(
+        {"kind": kind, "visible_on_ct": visible, "volume_ml": volume, "lobes": lobes, "segments": segments, **facts}
     )
 
 
-def _normal(state: LungState, division: TerritoryMap, rng: np.random.Generator) -> None:
+def _branch_of_size(patient: Patient, low_ml: float, high_ml: float) -> int:
+    """A random branch below the lobes that supplies between two volumes; every unit of lung is equally likely hit."""
+    tree = patient.units.arteries
+    volume = tree.sums(patient.units.volume_ml)
+    eligible = np.flatnonzero((volume >= low_ml) & (volume <= high_ml) & (np.arange(len(volume)) >= FIRST_SEGMENTAL))
+    weight = volume[eligible] ** 0.5
+    return int(patient.rng.choice(eligible, p=weight / weight.sum()))
+
+
+def _behind(tree, branch: int) -> np.ndarray:
+    """Units (u,) downstream of a branch."""
+    marked = np.zeros(len(tree.parent), dtype=bool)
+    marked[branch] = True
+    return tree.units_of(marked)
+
+
+def _normal(state: LungState, patient: Patient, severity: float) -> None:
     """Nothing beyond healthy variation."""
     state.severity = 0.0
-    state.emphysema_amount *= 0.4
 
 
-def _emphysema(state: LungState, division: TerritoryMap, rng: np.random.Generator) -> None:
+def _emphysema(state: LungState, patient: Patient, severity: float) -> None:
     """Clusters of destroyed lung, mostly in the upper zones: perfusion and ventilation are lost alike."""
-    state.emphysema_amount = 0.45 + 0.45 * state.severity
-    state.emphysema_shift = float(-0.5 + 0.9 * state.severity + rng.normal(0, 0.1))
-    state.upper_zones = float(rng.uniform(0.5, 2.6) * (-1 if rng.random() < 0.12 else 1))
-    for t in division.territories:
-        state.calibre[t.label] = 0.85
+    rng = patient.rng
+    state.destruction.worsen(severity, rng)
+    state.airway_disease = True
+    state.calibre *= 1 - 0.18 * severity
+    where = state.destruction(patient.lung) > 0.3
+    _record(state, patient.units, "emphysema", where, visible=True, amount=round(state.destruction.amount, 4))
 
 
-def _embolism(state: LungState, division: TerritoryMap, rng: np.random.Generator) -> None:
-    """Emboli in segmental and subsegmental arteries: wedges without perfusion, ventilation kept."""
-    hidden = np.zeros_like(state.perfusion_loss)
-    segments = sorted({t.segment for t in division.territories})
-    count = round(2 + 5 * state.severity)
-    for segment in rng.choice(segments, count, replace=False):
-        own = [t for t in division.territories if t.segment == segment]
-        if rng.random() < 0.3:
-            own = own[:1]
-        loss, visible = float(rng.uniform(0.65, 0.97)), bool(rng.random() < VISIBLE_EMBOLI)
-        oligaemia, calibre = float(rng.uniform(0.015, 0.040)), float(rng.uniform(0.45, 0.7))
-        for t in own:
-            state.perfusion_loss[t.label] = loss
-            if visible:
-                state.oligaemia[t.label], state.calibre[t.label] = oligaemia, calibre
-            else:
-                hidden[t.label] = loss
-            _record(state, t, visible)
-    state.hidden_perfusion_loss = hidden
+def expected_clots(severity: float) -> float:
+    """Expected number of emboli."""
+    return 2.0 + 5.0 * severity
 
 
-def _obstruction(state: LungState, division: TerritoryMap, rng: np.random.Generator) -> None:
+def _embolism(state: LungState, patient: Patient, severity: float) -> None:
+    """Clots in segmental to subsubsegmental arteries: wedges without perfusion, ventilation kept.
+
+    Their number is Poisson, and each shows on the CT or not by itself: so those that do not show are independent of
+    those that do, and can be drawn anew. One at least there is.
+    """
+    rng, share = patient.rng, patient.settings["invisible_emboli"]
+    rate = expected_clots(severity)
+    visible, hidden = int(rng.poisson(rate * (1 - share))), int(rng.poisson(rate * share))
+    if visible + hidden == 0:
+        visible, hidden = (0, 1) if rng.random() < share else (1, 0)
+    tree = patient.units.arteries
+    state.invisible_clots += rate * share
+    for _ in range(visible):
+        branch, loss = _branch_of_size(patient, 15, 400), float(rng.uniform(*patient.world.clot_loss))
+        where = _behind(tree, branch)
+        state.perfusion[where] *= 1 - loss
+        state.blood[where] *= 1 - float(rng.uniform(*patient.world.oligaemia))
+        marked = np.zeros(len(tree.parent), dtype=bool)
+        marked[branch] = True
+        state.calibre[tree.downstream(marked)] *= float(rng.uniform(0.5, 0.75))
+        _record(state, patient.units, "embolus", where, visible=True, perfusion_loss=round(loss, 4), branch=branch)
+    state.hidden_perfusion, clots = draw_invisible_emboli(hidden, patient)
+    for branch, loss in clots:
+        where = _behind(tree, branch)
+        _record(state, patient.units, "embolus", where, visible=False, perfusion_loss=round(loss, 4), branch=branch)
+
+
+def draw_invisible_emboli(count: int, patient: Patient) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    """Factor on perfusion (u,) by a number of emboli that leave no trace on a CT, and where they are."""
+    factor, clots = np.ones(len(patient.units.position)), []
+    for _ in range(count):
+        branch, loss = _branch_of_size(patient, 15, 400), float(patient.rng.uniform(*patient.world.clot_loss))
+        factor[_behind(patient.units.arteries, branch)] *= 1 - loss
+        clots.append((branch, loss))
+    return factor, clots
+
+
+def _obstruction(state: LungState, patient: Patient, severity: float) -> None:
     """Obstructed airways: ventilation lost, air trapped, perfusion diverted in part by vasoconstriction."""
-    clusters = 1 + int(rng.random() < state.severity)
-    for _ in range(clusters):
-        start = division.territories[rng.integers(len(division.territories))]
-        reflex = float(rng.uniform(0.3, 0.65))
-        for t in _neighbours(division, start, round(3 + 7 * state.severity)):
-            loss = float(np.clip(rng.normal(0.45 + 0.35 * state.severity, 0.12), 0.25, 0.95))
-            state.ventilation_loss[t.label] = loss
-            state.perfusion_loss[t.label] = reflex * loss
-            state.trapping[t.label] = float(rng.uniform(0.10, 0.20) + 0.15 * loss)
-            state.calibre[t.label] = 0.8
-    for t in division.territories:
-        if state.ventilation_loss[t.label]:
-            _record(state, t, True)
+    rng, units = patient.rng, patient.units
+    state.airway_disease = True
+    for _ in range(1 + int(rng.poisson(1.0 + 4.0 * severity))):
+        branch = _branch_of_size(patient, 25, 350)
+        where = _behind(units.airways, branch)
+        loss = float(np.clip(rng.normal(0.4 + 0.35 * severity, 0.13), 0.2, 0.95))
+        reflex = float(rng.uniform(*patient.world.reflex))
+        state.ventilation[where] *= 1 - loss
+        state.perfusion[where] *= 1 - reflex * loss
+        state.trapped[where] = np.maximum(state.trapped[where], float(rng.uniform(0.08, 0.16) + 0.15 * loss))
+        state.calibre[_marked_downstream(units.arteries, branch)] *= 1 - 0.25 * reflex
+        losses = {"perfusion_loss": round(reflex * loss, 4), "ventilation_loss": round(loss, 4)}
+        _record(state, units, "obstructed airway", where, visible=True, branch=branch, **losses)
 
 
-def _tumour(state: LungState, division: TerritoryMap, rng: np.random.Generator) -> None:
-    """A mass at a lobe's hub compresses its bronchus and artery: the lobe behind it loses function and volume."""
-    lobe = int(rng.choice(list(LOBES)))
-    own = [t for t in division.territories if t.lobe == lobe]
-    middle = np.average([t.centroid for t in own], axis=0, weights=[t.volume_ml for t in own])
-    hub = division.hubs[lobe]
-    radius = 15.0 + 15.0 * state.severity
-    direction = (middle - hub) / np.linalg.norm(middle - hub)
-    state.mass = Mass(hub + direction * (0.7 * radius), radius, lobe, RandomField(rng, 9.0))
-    airway, artery = rng.uniform(0.55, 0.92), rng.uniform(0.6, 0.93)
-    collapse = float(rng.uniform(1.1, 1.2) + 0.6 * rng.random() * state.severity)
-    for t in own:
-        state.ventilation_loss[t.label] = float(np.clip(airway + rng.normal(0, 0.05), 0.3, 0.97))
-        state.perfusion_loss[t.label] = float(np.clip(artery + rng.normal(0, 0.05), 0.3, 0.97))
-        state.collapse[t.label], state.calibre[t.label] = collapse, 0.75
-        _record(state, t, True)
+def _marked_downstream(tree, branch: int) -> np.ndarray:
+    """A branch and all below it (branches,)."""
+    marked = np.zeros(len(tree.parent), dtype=bool)
+    marked[branch] = True
+    return tree.downstream(marked)
 
 
-DISEASES = {
+def _tumour(state: LungState, patient: Patient, severity: float) -> None:
+    """A mass at a lobar or segmental bronchus compresses what passes through it: the lung behind loses function."""
+    rng, units = patient.rng, patient.units
+    airways = units.airways
+    branch = int(rng.integers(FIRST_LOBAR, FIRST_SEGMENTAL + len(units.segment_names)))
+    radius = 12.0 + 17.0 * severity
+    along = airways.end[branch] - airways.start[branch]
+    centre = airways.end[branch] + 0.35 * radius * along / max(float(np.linalg.norm(along)), 1e-6)
+    state.mass = Mass(centre, radius, RandomField(rng, 9.0))
+    bronchus, artery = float(rng.uniform(0.5, 0.92)), float(rng.uniform(0.5, 0.93))
+    collapse = float(rng.uniform(1.1, 1.2) + 0.6 * rng.random() * severity)
+    inside = np.linalg.norm(airways.end - centre, axis=1) < 0.8 * radius
+    inside[:FIRST_LOBAR] = False
+    inside[branch] = True
+    where = airways.units_of(inside)
+    state.ventilation[where] *= 1 - bronchus
+    state.perfusion[where] *= 1 - artery
+    state.collapse[where] *= collapse
+    state.calibre[airways.downstream(inside)] *= 0.75
+    losses = {"perfusion_loss": round(artery, 4), "ventilation_loss": round(bronchus, 4)}
+    place = {"centre_mm": [round(float(v), 2) for v in centre], "diameter_mm": round(2 * radius, 1)}
+    _record(state, units, "mass", where, visible=True, branch=branch, **losses, **place)
+
+
+def _fibrosis(state: LungState, patient: Patient, severity: float) -> None:
+    """Scars under the pleura of the bases, reticular on CT; both functions fall, ventilation most."""
+    rng = patient.rng
+    state.scarring = Scarring(0.35 + 0.5 * severity, float(rng.uniform(12, 26)), RandomField(rng, 14.0))
+    scar = state.scarring(patient.lung)
+    state.ventilation *= 1 - 0.75 * scar
+    state.perfusion *= 1 - 0.65 * scar
+    _record(state, patient.units, "fibrosis", scar > 0.25, visible=True, amount=round(state.scarring.amount, 4))
+
+
+def _consolidation(state: LungState, patient: Patient, severity: float) -> None:
+    """Air spaces filled in parts of segments: no ventilation there, less perfusion (shunt remains)."""
+    rng, units = patient.rng, patient.units
+    patchy = RandomField(rng, 16.0)(units.position.T.astype(np.float32))
+    for _ in range(1 + int(rng.poisson(0.5 + 1.5 * severity))):
+        branch = _branch_of_size(patient, 60, 350)
+        where = _behind(units.airways, branch)
+        share = np.clip(0.35 + 0.55 * severity + 0.3 * patchy, 0.1, 0.97) * where
+        reflex = float(rng.uniform(*patient.world.reflex))
+        state.filled = np.maximum(state.filled, share)
+        state.ventilation *= 1 - share
+        state.perfusion *= 1 - reflex * share
+        losses = {"perfusion_loss": round(reflex * float(share[where].mean()), 4)}
+        losses["ventilation_loss"] = round(float(share[where].mean()), 4)
+        _record(state, units, "consolidation", where, visible=True, branch=branch, **losses)
+
+
+def _effusion(state: LungState, patient: Patient, severity: float) -> None:
+    """Fluid in the pleura (part of the chest's shape) compresses the lung beside it."""
+    units, chest = patient.units, patient.units.chest
+    if not isinstance(chest, DrawnChest) or not chest.effusions:
+        return
+    points = units.position.T.astype(np.float32)
+    shape = anatomy.measure(chest.body, points)
+    fluid = chest.fluid(points, shape.wall)
+    squeezed = smoothstep(1 - fluid / 28.0) * (fluid > -12)
+    state.collapse *= 1 + 2.2 * squeezed
+    state.ventilation *= 1 - 0.8 * squeezed
+    state.perfusion *= 1 - 0.55 * squeezed
+    where = (squeezed > 0.2) & (fluid > 0)
+    drowned = float(units.volume_ml[fluid < 0].sum())
+    _record(state, units, "effusion", where, visible=True, sides=[e.side for e in chest.effusions], near_ml=drowned)
+
+
+def _radiation(state: LungState, patient: Patient, severity: float) -> None:
+    """Months after radiotherapy beside the mediastinum: a scar with straight edges.
+
+    Perfusion is lost most, and farther out than the CT shows.
+    """
+    rng, units = patient.rng, patient.units
+    side = -1 if rng.random() < 0.5 else 1
+    hub = units.chest.hubs[1 if side < 0 else 4].astype(float)
+    centre = hub + np.array([side * rng.uniform(0, 18), rng.uniform(-15, 15), rng.uniform(-20, 25)])
+    half = np.array([rng.uniform(24, 40), rng.uniform(30, 60), rng.uniform(28, 50)]) * (0.7 + 0.4 * severity)
+    state.radiation = Field(centre, half)
+    dose = state.radiation.dose(units.position.T)
+    low = state.radiation.dose(units.position.T, 26.0)
+    scar = dose * (0.4 + 0.5 * severity)
+    state.filled = np.maximum(state.filled, 0.45 * scar)
+    state.ventilation *= 1 - 0.5 * scar
+    state.perfusion *= (1 - 0.75 * scar) * (1 - 0.35 * severity * np.clip(low - dose, 0, 1))
+    place = {"centre_mm": [round(float(v), 2) for v in centre], "half_mm": [round(float(v), 2) for v in half]}
+    _record(state, units, "radiation change", scar > MARKED_LOSS, visible=True, **place)
+
+
+DISEASES: dict[str, Callable[[LungState, Patient, float], None]] = {
     "normal": _normal,
     "emphysema": _emphysema,
     "embolism": _embolism,
     "obstruction": _obstruction,
     "tumour": _tumour,
+    "fibrosis": _fibrosis,
+    "consolidation": _consolidation,
+    "effusion": _effusion,
+    "radiation": _radiation,
 }

@@ -6,35 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct2vq.simulate import anatomy
-from ct2vq.simulate.territories import TerritoryMap
+from ct2vq.simulate.units import Units
 
 
 @dataclass(frozen=True)
 class LungSample:
-    """Lung points in the SPECT state; every array has shape (n,) except `points` (3, n).
+    """Lung points in the reference state; every array has shape (n,) except `points` (3, n).
 
-    `gravity` runs from 0 (front) to 1 (back), `height` from 0 (base) to 1 (apex), `hilar` is the distance from the
-    lobe's hub in units of 100 mm, `depth` the depth under the lung's surface in mm.
+    `gravity` runs from 0 (front) to 1 (back), `height` from 0 (base) to 1 (apex); `depth` lies under the lung's
+    surface in mm; `unit` is the terminal unit.
     """
 
     points: np.ndarray
     depth: np.ndarray
     side: np.ndarray
-    lobe: np.ndarray
-    segment: np.ndarray
-    territory: np.ndarray
+    unit: np.ndarray
     gravity: np.ndarray
     height: np.ndarray
-    hilar: np.ndarray
 
 
-def sample_lung(division: TerritoryMap, points: np.ndarray, distance: np.ndarray, side: np.ndarray) -> LungSample:
-    """Read territory and position at points (3, n) with their signed distance (n,) to the lung and side (n,)."""
-    lobe, segment, territory = division.label(points, side)
-    gravity, height = anatomy.lung_coordinates(division.body, points)
-    hubs = np.zeros((max(division.hubs) + 1, 3), dtype=np.float32)
-    for number, hub in division.hubs.items():
-        hubs[number] = hub
-    hilar = np.linalg.norm(points - hubs[lobe].T, axis=0) / np.float32(100)
-    return LungSample(points, -distance, side, lobe, segment, territory, gravity, height, hilar)
+def sample_lung(units: Units, points: np.ndarray, distance: np.ndarray, side: np.ndarray) -> LungSample:
+    """Read unit and position at points (3, n) with their signed distance (n,) to the lung and side (n,)."""
+    gravity, height = units.chest.coordinates(points)
+    return LungSample(points, -distance, side, units.at(points, side), gravity, height)
+
+
+def sample_units(units: Units) -> LungSample:
+    """The units' own seed points as a sample: one point a unit, in the units' order."""
+    points = units.position.T.astype(np.float32)
+    every = np.arange(len(units.position), dtype=np.int32)
+    return LungSample(points, units.depth, units.side, every, units.gravity, units.height)

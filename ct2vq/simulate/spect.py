@@ -1,8 +1,7 @@
-"""SPECT images of perfusion and ventilation in the mean tidal state: blur, background, hot spots and noise.
+"""SPECT of perfusion and ventilation: uptake, breathing, blur, attenuation residue, hot spots, shine-through, noise.
 
-Noise: the expected image is blurred by the system without its post-filter, Poisson counts are drawn, and the
-post-filter is applied, so that noise is correlated as in a filtered reconstruction. Reconstruction amplifies noise
-over pure counting: counts are drawn at `expected / noise_gain` and scaled back.
+Two fidelities: `psf` blurs the uptake by the finished image's resolution and adds noise that is matched to the other
+(`noise`); `osem` projects it through collimator and body and reconstructs it (`osem`).
 """
 
 from __future__ import annotations
@@ -13,77 +12,110 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from ct2vq.simulate import anatomy
-from ct2vq.simulate.anatomy import Body, smoothstep
+from ct2vq.simulate import noise
+from ct2vq.simulate.anatomy import smoothstep
+from ct2vq.simulate.chest import Chest
+from ct2vq.simulate.dicom import TC99M_HALF_LIFE_S, Acquisition
 from ct2vq.simulate.disease import LungState
-from ct2vq.simulate.function import FunctionModel, regional_function
-from ct2vq.simulate.lungs import sample_lung
-from ct2vq.simulate.territories import TerritoryMap
-from ct2vq.simulate.trees import Tree
+from ct2vq.simulate.units import FIRST_SEGMENTAL, Units
 from ct2vq.volume import affine, from_array, to_array
 
 _FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
-#: FWHM of the reconstruction's post-filter, mm (part of the system's FWHM)
-POST_FILTER_FWHM_MM = 7.5
 _BREATHING_PHASES = 5
-_SUPERSAMPLING = 2
+#: share of counts that lies evenly in the body, and as much again in residual scatter; assumptions
+BACKGROUND = {"perfusion": 0.02, "ventilation": 0.03}
+#: change of the log image over 100 mm of depth that attenuation correction leaves (10 to 15 % between centre and
+#: periphery: SCIENCE of lung SPECT; an assumption in its sign's spread), (mean, sd)
+_RESIDUE = (-0.08, 0.10)
+#: ventilation's count rate over the lungs, counts a second (1 to 3 kcps: Nucl Med Commun; published_lungs.tsv)
+_VENTILATION_CPS = (1600.0, 3000.0)
+#: excursion of the diaphragm in quiet breathing, supine (World J Clin Cases 2020;8:2408; lower for the SPECT's calm)
+_TIDAL_MM = (11.0, 19.0)
+#: between the scans the patient lies still for the injection: seconds
+_PAUSE_S = 480.0
+#: from the last breath of Technegas to the first view, minutes
+_UPTAKE_MINUTES = 10.0
+VIEWS, HEADS = 120, 2
+#: activity in the lungs, MBq, for 1000 counts a second: two heads of 80 cps/MBq in air (`SENSITIVITY_CPS_PER_MBQ`), of
+#: which the chest lets about 0.37 through; an assumption
+_MBQ_PER_KCPS = 17.0
 
 
 @dataclass(frozen=True)
-class Activity:
-    """Uptake per volume on the SPECT grid (z, y, x), before any blur; mean 1 in the lungs."""
+class Protocol:
+    """The session: ventilation first, then perfusion, whose image holds what ventilation's tracer still emits.
 
-    perfusion: np.ndarray
-    ventilation: np.ndarray
-    visible_perfusion: np.ndarray
-    visible_ventilation: np.ndarray
-    lung: np.ndarray
-    body: np.ndarray
+    Attributes:
+        scans: by target.
+        rate_ratio: count rate during the perfusion scan relative to the ventilation scan's.
+        shine_through: share of the perfusion scan's counts that ventilation's tracer emits.
+        residue: by target, what attenuation correction leaves (see `_RESIDUE`).
+        tidal_mm: breathing excursion at the diaphragm.
+    """
+
+    scans: dict[str, Acquisition]
+    rate_ratio: float
+    shine_through: float
+    residue: dict[str, float]
+    tidal_mm: float
 
 
-def uptake(
-    division: TerritoryMap, state: LungState, model: FunctionModel, grid: sitk.Image, points: np.ndarray
-) -> Activity:
-    """Uptake on the SPECT grid; voxels at the lungs' border hold their share of lung.
+def draw_protocol(settings: dict, rng: np.random.Generator) -> Protocol:
+    """Draw a session. Durations follow from counts and count rates, shine-through from the rates and the decay.
 
     Args:
-        division: territories.
-        state: regional state.
-        model: regional function.
-        grid: the SPECT grid.
-        points: (3, z, y, x) positions of its voxels, mm.
+        settings: config block `simulate.spect`: `counts` by target, `count_rate_ratio` [low, high].
+        rng: source of randomness.
+    """
+    counts, rate = settings["counts"], float(rng.uniform(*_VENTILATION_CPS))
+    ratio = float(rng.uniform(*settings["count_rate_ratio"]))
+    durations = {"ventilation": counts["ventilation"] / rate, "perfusion": counts["perfusion"] / (ratio * rate)}
+    apart = durations["ventilation"] + _PAUSE_S
+    left = 2.0 ** (-apart / TC99M_HALF_LIFE_S)
+    steps, mbq = VIEWS / HEADS, rate / 1000 * _MBQ_PER_KCPS
+    first, second = _UPTAKE_MINUTES, _UPTAKE_MINUTES + apart / 60
+    scans = {
+        "ventilation": Acquisition(mbq, 0.0, first, VIEWS, durations["ventilation"] / steps, HEADS),
+        "perfusion": Acquisition(
+            mbq * (ratio - left), second - 5, second, VIEWS, durations["perfusion"] / steps, HEADS
+        ),
+    }
+    residue = {target: float(rng.normal(*_RESIDUE)) for target in sorted(scans)}
+    return Protocol(scans, ratio, left / ratio, residue, float(rng.uniform(*_TIDAL_MM)))
+
+
+def shares_of_lung(units: Units, grid: sitk.Image, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How much of each voxel is lung, and the terminal unit there.
+
+    Args:
+        units: the divided lungs.
+        grid: a SPECT grid.
+        points: (3, z, y, x) positions of its voxels in the reference state, mm.
+
+    Returns:
+        indices (n,) of voxels (flat) with any lung, their shares (n,) and units (n,).
     """
     edge = float(np.mean(grid.GetSpacing()))
-    shape = anatomy.measure(division.body, points)
-    distance, side = shape.lung, shape.side
-    near = distance < edge
+    flat = points.reshape(3, -1)
+    distance, side = units.chest.lung(flat)
+    near = np.flatnonzero(distance < edge / 2)
     share = np.clip(0.5 - distance[near] / edge, 0, 1)
-    lung = sample_lung(division, points[:, near], distance[near], side[near])
-    maps = [*regional_function(model, state, lung), *regional_function(model, state, lung, visible_only=True)]
-    volumes = []
-    for values in maps:
-        volume = np.zeros(distance.shape, dtype=np.float32)
-        volume[near] = values * share / np.average(values, weights=share)
-        volumes.append(volume)
-    fraction = np.zeros(distance.shape, dtype=np.float32)
-    fraction[near] = share
-    inside = anatomy.skin_distance(division.body, points) < 0
-    return Activity(*volumes, fraction, inside.astype(np.float32))
+    return near, share, units.at(flat[:, near], side[near])
 
 
-def system_blur(volume: np.ndarray, grid: sitk.Image, fwhm_mm: float, body: Body, tidal_mm: float) -> np.ndarray:
-    """The expected image: breathing along z (most at the diaphragm, none at the apex) and a Gaussian PSF."""
-    spacing = grid.GetSpacing()
-    sigma = [fwhm_mm * _FWHM_TO_SIGMA / s for s in reversed(spacing)]
-    return gaussian_filter(_breathe(volume, grid, body, tidal_mm), sigma)
+def uptake(values: np.ndarray, lung: tuple[np.ndarray, np.ndarray, np.ndarray], grid: sitk.Image) -> np.ndarray:
+    """Uptake per volume (z, y, x) of units' values (units,), before any blur; mean 1 in the lungs."""
+    near, share, unit = lung
+    volume = np.zeros(int(np.prod(grid.GetSize())), dtype=np.float32)
+    volume[near] = values[unit] * share / np.average(values[unit], weights=share)
+    return volume.reshape(tuple(reversed(grid.GetSize())))
 
 
-def _breathe(volume: np.ndarray, grid: sitk.Image, body: Body, tidal_mm: float) -> np.ndarray:
+def breathe(volume: np.ndarray, grid: sitk.Image, chest: Chest, tidal_mm: float) -> np.ndarray:
     """Mean over a breath: each voxel moves along z by up to half of `tidal_mm` times its share of the motion."""
     z = grid.GetOrigin()[2] + grid.GetSpacing()[2] * np.arange(volume.shape[0])
-    low = (min(body.dome_z) - 0.3 * body.sulcus_depth) * body.size
-    top = body.apex_z * body.size
-    amount = smoothstep((top - z) / (top - low)) * tidal_mm / 2 / grid.GetSpacing()[2]
+    low = chest.base_z - 0.1 * (chest.apex_z - chest.base_z)
+    amount = smoothstep((chest.apex_z - z) / (chest.apex_z - low)) * tidal_mm / 2 / grid.GetSpacing()[2]
     phases = np.sin(np.pi * ((np.arange(_BREATHING_PHASES) + 0.5) / _BREATHING_PHASES - 0.5))
     result = np.zeros_like(volume)
     for phase in phases:
@@ -94,78 +126,154 @@ def _breathe(volume: np.ndarray, grid: sitk.Image, body: Body, tidal_mm: float) 
     return result / len(phases)
 
 
-def hot_spots(
-    airways: Tree, state: LungState, grid: sitk.Image, rng: np.random.Generator
-) -> tuple[np.ndarray, list[dict]]:
-    """Technegas that settles in central airways: points of activity at airway divisions, in units of lung mean x mL.
+def system_blur(volume: np.ndarray, grid: sitk.Image, fwhm_mm: float, chest: Chest, tidal_mm: float) -> np.ndarray:
+    """The image at the system's resolution: breathing along z (most at the diaphragm) and a Gaussian PSF."""
+    sigma = [fwhm_mm * _FWHM_TO_SIGMA / s for s in reversed(grid.GetSpacing())]
+    return gaussian_filter(breathe(volume, grid, chest, tidal_mm), sigma)
 
-    More and hotter in obstruction and with a mass.
 
-    Returns:
-        activity (z, y, x) to be added to the uptake before blur, and a description of each spot.
-    """
-    diseased = {"obstruction": 7.0, "tumour": 3.0, "emphysema": 3.0}.get(state.diagnosis, 0.0)
-    count = int(rng.poisson(1.0 + diseased * max(state.severity, 0.2)))
-    names = sorted(airways.nodes)
+@dataclass(frozen=True)
+class HotSpot:
+    """Technegas that settled in a central airway: where (reference state, mm), and how much (lung mean x mL)."""
+
+    name: str
+    position: np.ndarray
+    strength: float
+
+
+def draw_hot_spots(units: Units, state: LungState, rng: np.random.Generator) -> list[HotSpot]:
+    """Draw clumps at divisions of central airways: few in normals, more and hotter where airways are diseased."""
+    diseased = 0.2 + 0.8 * state.severity if state.airway_disease else (0.3 if state.mass is not None else 0.0)
+    count = int(rng.poisson(0.7 + 6.0 * diseased))
+    airways = units.airways
+    last = int(airways.generation[FIRST_SEGMENTAL]) + 2
+    central = np.flatnonzero((airways.generation >= 1) & (airways.generation <= last))
+    chosen = rng.choice(central, min(count, len(central)), replace=False)
     spots = []
+    for branch in chosen:
+        position = airways.end[branch] + rng.normal(0, 2, 3)
+        strength = float(rng.lognormal(np.log(4.0 + 6.0 * diseased), 0.6))
+        spots.append(HotSpot(airways.names.get(int(branch), f"airway {int(branch)}"), position, strength))
+    return spots
+
+
+def deposit(spots: list[HotSpot], grid: sitk.Image, to_scan) -> np.ndarray:
+    """The clumps on a SPECT grid (z, y, x), as uptake per volume, to be added before any blur."""
     volume = np.zeros(tuple(reversed(grid.GetSize())), dtype=np.float32)
     ml = float(np.prod(grid.GetSpacing())) / 1000
-    for name in rng.choice(names, min(count, len(names)), replace=False):
-        position = airways.nodes[name] + rng.normal(0, 2, 3)
-        strength = float(rng.lognormal(np.log(5.0 + 0.8 * diseased), 0.6))
-        index = np.linalg.solve(affine(grid), np.append(position, 1.0))[:3]
-        i, j, k = np.rint(index).astype(int)
+    for spot in spots:
+        position = to_scan(spot.position[:, None])[:, 0]
+        i, j, k = np.rint(np.linalg.solve(affine(grid), np.append(position, 1.0))[:3]).astype(int)
         if all(0 <= a < n for a, n in zip((i, j, k), grid.GetSize(), strict=True)):
-            volume[k, j, i] += strength / ml
-            position = [round(float(v), 2) for v in position]
-            spots.append({"name": str(name), "position_spect_mm": position, "lung_mean_ml": round(strength, 3)})
-    return volume, spots
+            volume[k, j, i] += spot.strength / ml
+    return volume
 
 
-def acquire(
-    activity: np.ndarray,
-    body_mask: np.ndarray,
+def share_counts(image: np.ndarray, body: np.ndarray, background: float, voxel_mm: float) -> np.ndarray:
+    """An image with background and residual scatter, all adding up to 1 (z, y, x).
+
+    Args:
+        image: expected activity, any scale.
+        body: 1 inside the skin.
+        background: share of counts that lies evenly in the body; as much again is scatter with 45 mm sigma.
+        voxel_mm: voxel size.
+    """
+    scatter = gaussian_filter(image, 45 / voxel_mm)
+    total = (1 - 2 * background) * image / image.sum()
+    return total + background * (body / body.sum() + scatter / scatter.sum())
+
+
+def attenuation_residue(chest: Chest, points: np.ndarray, amount: float) -> np.ndarray:
+    """Factor (z, y, x) that imperfect attenuation correction leaves: exponential in the depth under the skin."""
+    depth = np.clip(-chest.skin(points), 0, 130) / np.float32(100)
+    return np.exp(np.float32(amount) * (depth - np.float32(0.7)))
+
+
+def acquire_psf(
+    parts: list[tuple[np.ndarray, float]],
     grid: sitk.Image,
     *,
+    body: np.ndarray,
+    residue: np.ndarray,
+    background: float,
     counts: float,
     fwhm_mm: float,
-    noise_gain: float,
-    background: float,
-    body: Body,
+    chest: Chest,
     tidal_mm: float,
     rng: np.random.Generator,
 ) -> sitk.Image:
-    """One SPECT: expected image scaled to `counts`, Poisson noise, post-filter, whole counts.
+    """One SPECT of the fast fidelity.
 
     Args:
-        activity: uptake (z, y, x) before blur.
-        body_mask: 1 inside the skin.
+        parts: uptakes (z, y, x) before blur, each with its share of the counts.
         grid: the SPECT grid.
-        counts: expected total of the whole image.
+        body: 1 inside the skin.
+        residue: factor by imperfect attenuation correction.
+        background: see `share_counts`.
+        counts: expected total of the image.
         fwhm_mm: resolution of the finished image.
-        noise_gain: factor on the variance of pure counting.
-        background: share of all counts that lies evenly in the body; as much again is spread as residual scatter.
-        body: the person, for the breathing.
+        chest: for the breathing.
         tidal_mm: breathing excursion at the diaphragm.
         rng: source of the noise.
 
     Returns:
         uint16 counts.
     """
-    first = np.sqrt(max(fwhm_mm**2 - POST_FILTER_FWHM_MM**2, 0.0))
-    expected = system_blur(activity, grid, first, body, tidal_mm)
-    scatter = gaussian_filter(expected, 45 / np.asarray(grid.GetSpacing())[::-1])
-    expected = expected / expected.sum() * (1 - 2 * background)
-    expected += background * (body_mask / body_mask.sum() + scatter / scatter.sum())
-    drawn = rng.poisson(np.maximum(expected, 0).astype(np.float64) * counts / noise_gain) * noise_gain
-    sigma = [POST_FILTER_FWHM_MM * _FWHM_TO_SIGMA / s for s in reversed(grid.GetSpacing())]
-    filtered = gaussian_filter(drawn, sigma)
-    return from_array(_round_keeping_total(filtered), grid)
+    voxel = grid.GetSpacing()[0]
+    expected = np.zeros(tuple(reversed(grid.GetSize())), dtype=np.float32)
+    for volume, share in parts:
+        image = system_blur(volume, grid, fwhm_mm, chest, tidal_mm) * residue
+        expected += share * share_counts(image, body, background, voxel)
+    return from_array(_round_keeping_total(noise.add_noise(expected * counts, counts, voxel, rng)), grid)
+
+
+def acquire_osem(
+    parts: list[tuple[np.ndarray, float]],
+    grid: sitk.Image,
+    *,
+    attenuation: np.ndarray,
+    known: np.ndarray,
+    body: np.ndarray,
+    background: float,
+    counts: float,
+    chest: Chest,
+    tidal_mm: float,
+    rng: np.random.Generator,
+) -> sitk.Image:
+    """One SPECT of the slow fidelity: projected through collimator and body, reconstructed by OSEM.
+
+    Args:
+        parts: uptakes (z, y, x) before blur, each with its share of the counts.
+        grid: the SPECT grid.
+        attenuation: HU (z, y, x) in the scan's state.
+        known: HU (z, y, x) as the camera's own CT shows them, a little elsewhere.
+        body: 1 inside the skin.
+        background: share of the activity that lies evenly in the body.
+        counts: expected total of detected counts.
+        chest: for the breathing.
+        tidal_mm: breathing excursion at the diaphragm.
+        rng: source of the noise.
+
+    Returns:
+        uint16 counts; an exact reconstruction would add up to `counts`.
+
+    Raises:
+        ConfigError: PyTomography is not installed.
+    """
+    from ct2vq.simulate import osem
+
+    activity = np.zeros(tuple(reversed(grid.GetSize())), dtype=np.float32)
+    for volume, share in parts:
+        breathed = breathe(volume, grid, chest, tidal_mm)
+        activity += share * ((1 - background) * breathed / breathed.sum() + background * body / body.sum())
+    maps = (osem.attenuation_map(attenuation), osem.attenuation_map(known))
+    image = osem.reconstruct(activity, *maps, grid.GetSpacing()[0], counts, rng)
+    return from_array(_round_keeping_total(image), grid)
 
 
 def _round_keeping_total(values: np.ndarray) -> np.ndarray:
     """Round to uint16 with errors carried along the rows, so that sparse background keeps its counts."""
-    total = np.cumsum(values, axis=-1)
+    total = np.cumsum(values.astype(np.float64), axis=-1)
     return np.clip(np.diff(np.floor(total + 0.5), axis=-1, prepend=0.0), 0, 65535).astype(np.uint16)
 
 

@@ -1,152 +1,302 @@
-"""Arteries, veins and airways as tapering tubes from the hilum into the territories."""
+"""Airways that are grown to fill the lungs, arteries that follow them, veins between them.
+
+The growth is the volume-filling algorithm of Tawhai, Pullan and Hunter (Ann Biomed Eng 2000;28:793-802): every lobe
+is filled with seed points, one for each terminal unit; from the end of a branch its points are divided in two by a
+plane through their centre of mass that holds the branch's direction, and a new branch grows towards the centre of each
+half by 40 % of the way; a branch that is left with one point ends in it. Of the planes that hold the direction we
+take the one across which the points are spread widest, so that the daughters stay compact.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ct2vq.simulate import anatomy
-from ct2vq.simulate.territories import TerritoryMap
-
+#: share of the way from a branch's end to the centre of a daughter's points (Tawhai et al. 2000)
+LENGTH_SHARE = 0.4
+#: largest angle between a branch and its daughter (Tawhai et al. 2000)
+LARGEST_ANGLE_DEG = 60.0
+#: a branch that would end in a unit stops short of its middle
+_TERMINAL_SHARE = 0.6
 _SAMPLE_STEP_MM = 1.5
+#: tubes thicker than this are looked up apart, so that the many thin ones are searched for close by only
+_THICK_MM = 2.5
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Branches in such an order that a parent comes before its daughters.
+
+    Attributes:
+        start, end: (n, 3) in mm.
+        radius: (n, 2) at start and end, in mm (of the lumen).
+        parent: (n,) index of the parent, -1 where there is none.
+        generation: (n,) 0 for branches without parent.
+        terminal: (units,) the branch that ends in each terminal unit.
+        names: what some of the branches are called, by index.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    radius: np.ndarray
+    parent: np.ndarray
+    generation: np.ndarray
+    terminal: np.ndarray
+    names: dict[int, str]
+
+    def units_of(self, branches: np.ndarray) -> np.ndarray:
+        """Whether each terminal unit lies downstream of one of the marked branches.
+
+        Args:
+            branches: (n,) boolean.
+        """
+        return self.downstream(branches)[self.terminal]
+
+    def downstream(self, branches: np.ndarray) -> np.ndarray:
+        """Marked branches and all their daughters (n,) boolean."""
+        marked = np.array(branches, dtype=bool)
+        for level in self._levels():
+            marked[level] |= marked[self.parent[level]]
+        return marked
+
+    def unit_counts(self) -> np.ndarray:
+        """Number of terminal units downstream of each branch (n,)."""
+        return self.sums(np.ones(len(self.terminal))).astype(int)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of the units' values (units,) downstream of each branch (n,)."""
+        totals = np.bincount(self.terminal, weights=values, minlength=len(self.parent))
+        for level in reversed(self._levels()):
+            totals += np.bincount(self.parent[level], weights=totals[level], minlength=len(totals))
+        return totals
+
+    def accumulate(self, values: np.ndarray) -> np.ndarray:
+        """Sum of the branches' values (..., n) along the way to each terminal unit, (..., units)."""
+        totals = np.array(values, dtype=np.float64)
+        for level in self._levels():
+            totals[..., level] += totals[..., self.parent[level]]
+        return totals[..., self.terminal]
+
+    def siblings(self) -> np.ndarray:
+        """The sister of each branch (n,), -1 where it has none or more than one."""
+        order = np.argsort(self.parent, kind="stable")
+        parents, first, count = np.unique(self.parent[order], return_index=True, return_counts=True)
+        result = np.full(len(self.parent), -1)
+        pairs = first[(count == 2) & (parents >= 0)]
+        result[order[pairs]], result[order[pairs + 1]] = order[pairs + 1], order[pairs]
+        return result
+
+    def _levels(self) -> list[np.ndarray]:
+        """Indices of the branches of each generation from 1 on."""
+        return [np.flatnonzero(self.generation == g) for g in range(1, int(self.generation.max()) + 1)]
+
+    def distance(self, points: np.ndarray, calibre: np.ndarray, edge_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        """Signed distance to the nearest tube's surface and that tube's radius.
+
+        Args:
+            points: (3, m) in mm.
+            calibre: (n,) factor on each branch's radius.
+            edge_mm: voxel size; tubes too thin for it to show are left out, and beyond it no distance is needed.
+
+        Returns:
+            distance (m,) in mm (at most about `edge_mm`), radius (m,) in mm.
+        """
+        radius = self.radius * calibre[:, None]
+        shown = radius.max(axis=1) > 0.12 * edge_mm
+        best = np.full(points.shape[1], float(edge_mm), dtype=np.float32)
+        found = np.zeros(points.shape[1], dtype=np.float32)
+        for group in (shown & (radius.max(axis=1) > _THICK_MM), shown & (radius.max(axis=1) <= _THICK_MM)):
+            if not group.any():
+                continue
+            centres, radii = _samples(self.start[group], self.end[group], radius[group])
+            reach = float(radii.max() + edge_mm)
+            where = np.flatnonzero(_near_box(points, centres, reach))
+            distance, index = cKDTree(centres).query(points[:, where].T, k=2, distance_upper_bound=reach)
+            own = np.append(radii, 0.0)[index]
+            signed = np.where(np.isfinite(distance), distance - own, edge_mm)
+            pick = signed.argmin(1)[:, None]
+            signed, own = np.take_along_axis(signed, pick, 1)[:, 0], np.take_along_axis(own, pick, 1)[:, 0]
+            nearer = signed < best[where]
+            best[where[nearer]], found[where[nearer]] = signed[nearer], own[nearer]
+        return best, found
+
+
+def _near_box(points: np.ndarray, centres: np.ndarray, reach: float) -> np.ndarray:
+    """Whether points (3, m) lie in the box of the samples, widened by `reach`."""
+    low, high = centres.min(axis=0) - reach, centres.max(axis=0) + reach
+    return np.all((points > low[:, None]) & (points < high[:, None]), axis=0)
+
+
+def _samples(start: np.ndarray, end: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points along branches, every `_SAMPLE_STEP_MM`: positions (k, 3), radii (k,)."""
+    count = np.maximum(np.linalg.norm(end - start, axis=1) / _SAMPLE_STEP_MM, 1).astype(int) + 1
+    owner = np.repeat(np.arange(len(count)), count)
+    position = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    share = position / (count[owner] - 1)
+    centres = start[owner] + share[:, None] * (end - start)[owner]
+    return centres, radius[owner, 0] + share * (radius[owner, 1] - radius[owner, 0])
 
 
 @dataclass
-class Tree:
-    """Tubes as samples along their centrelines: position (n, 3) mm, radius (n,) mm, territory (n,), 0 if shared."""
+class _Growth:
+    """Branches as they grow."""
 
-    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
-    nodes: dict[str, np.ndarray] = field(default_factory=dict)
+    start: list[np.ndarray]
+    end: list[np.ndarray]
+    parent: list[np.ndarray]
+    count: int
 
-    def add(
-        self,
-        start: np.ndarray,
-        end: np.ndarray,
-        radii: tuple[float, float],
-        owner: int = 0,
-        bend: np.ndarray | None = None,
-    ) -> None:
-        """Add a tube from `start` to `end` (mm), a quadratic curve that deviates by `bend` in its middle."""
-        length = float(np.linalg.norm(end - start))
-        t = np.linspace(0, 1, max(2, int(length / _SAMPLE_STEP_MM) + 1))[:, None]
-        middle = (start + end) / 2 + (0 if bend is None else 2 * bend)
-        points = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
-        radius = radii[0] + (radii[1] - radii[0]) * t[:, 0]
-        self.pieces.append((points, radius, np.full(len(t), owner)))
-
-    def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All samples: positions (n, 3), radii (n,), territories (n,)."""
-        columns = zip(*self.pieces, strict=True)
-        points, radii, owners = (np.concatenate(column) for column in columns)
-        return points, radii, owners
-
-    def distance(self, points: np.ndarray, calibre: np.ndarray, reach_mm: float) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distance to the tubes' surface, and the radius of the nearest tube.
-
-        Args:
-            points: (3, n) in mm.
-            calibre: factor on the radius by territory label (index 0: shared tubes).
-            reach_mm: farther from a centreline the distance is reported as `reach_mm`.
-
-        Returns:
-            distance (n,) and radius (n,), in mm.
-        """
-        centres, radii, owners = self.samples()
-        radii = radii * calibre[owners]
-        found, index = cKDTree(centres).query(points.T, k=2, distance_upper_bound=reach_mm)
-        radius = np.append(radii, 0.0)[index]
-        signed = np.where(np.isfinite(found), found - radius, reach_mm)
-        best = signed.argmin(1)[:, None]
-        return np.take_along_axis(signed, best, 1)[:, 0], np.take_along_axis(radius, best, 1)[:, 0]
+    def add(self, start: np.ndarray, end: np.ndarray, parent: np.ndarray) -> np.ndarray:
+        """Add branches; returns their indices."""
+        self.start.append(start)
+        self.end.append(end)
+        self.parent.append(parent)
+        self.count += len(start)
+        return np.arange(self.count - len(start), self.count)
 
 
-def _bend(start: np.ndarray, end: np.ndarray, rng: np.random.Generator, amount: float = 0.08) -> np.ndarray:
-    """A random deviation in proportion to the length of a tube."""
-    return rng.normal(0, amount / np.sqrt(3), 3) * np.linalg.norm(end - start)
+def fill(trunk: Tree, points: np.ndarray, owner: np.ndarray) -> Tree:
+    """Grow a tree from the ends of some branches until each point is the end of its own branch.
+
+    Args:
+        trunk: the branches that exist; its `terminal` is ignored.
+        points: (units, 3) seed points in mm.
+        owner: (units,) branch of `trunk` that each point is supplied through.
+
+    Returns:
+        the whole tree, with radii of 0 for what has grown.
+    """
+    growth = _Growth([trunk.start], [trunk.end], [trunk.parent], len(trunk.parent))
+    terminal = np.full(len(points), -1)
+    stems, group = np.unique(owner, return_inverse=True)
+    members = np.arange(len(points))
+    while len(members):
+        nodes, direction = _ends(growth, stems)
+        count = np.bincount(group, minlength=len(stems))
+        single = count[group] == 1
+        if single.any():
+            tip, stem = points[members[single]], stems[group[single]]
+            from_ = nodes[group[single]]
+            terminal[members[single]] = growth.add(from_, from_ + _TERMINAL_SHARE * (tip - from_), stem)
+        members, group = members[~single], group[~single]
+        if not len(members):
+            break
+        half = _halves(points[members], group, len(stems), direction)
+        stems, group = _grow(growth, points[members], stems, nodes, direction, 2 * group + half)
+    start, end, parent = (np.concatenate(part) for part in (growth.start, growth.end, growth.parent))
+    radius = np.zeros((len(start), 2))
+    radius[: len(trunk.radius)] = trunk.radius
+    return Tree(start, end, radius, parent, _generations(parent), terminal, dict(trunk.names))
 
 
-def _segment_node(division: TerritoryMap, segment: int) -> np.ndarray:
-    """Where a segmental artery divides: part of the way from the lobe's hub to the segment's middle."""
-    own = [t for t in division.territories if t.segment == segment]
-    middle = np.average([t.centroid for t in own], axis=0, weights=[t.volume_ml for t in own])
-    hub = division.hubs[division.segment_lobe[segment]]
-    return hub + 0.45 * (middle - hub)
+def _ends(growth: _Growth, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (k, 3) and unit directions (k, 3) of branches."""
+    start, end = np.concatenate(growth.start)[stems], np.concatenate(growth.end)[stems]
+    along = end - start
+    return end, along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
 
 
-def _tips(division: TerritoryMap, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Random places (count, 3) in a territory, for the ends of its smallest tubes."""
-    own = division.samples[:, division.sample_labels == label]
-    return own[:, rng.choice(own.shape[1], min(count, own.shape[1]), replace=False)].T.astype(float)
+def _halves(points: np.ndarray, group: np.ndarray, groups: int, direction: np.ndarray) -> np.ndarray:
+    """On which side of its group's splitting plane each point lies (0 or 1); both sides hold points."""
+    count = np.maximum(np.bincount(group, minlength=groups), 1)
+    centre = (
+        np.stack([np.bincount(group, weights=points[:, a], minlength=groups) for a in range(3)], 1) / count[:, None]
+    )
+    offset = points - centre[group]
+    offset_across = offset - (offset * direction[group]).sum(1, keepdims=True) * direction[group]
+    spread = np.zeros((groups, 3, 3))
+    for a in range(3):
+        for b in range(3):
+            spread[:, a, b] = np.bincount(group, weights=offset_across[:, a] * offset_across[:, b], minlength=groups)
+    normal = np.linalg.eigh(spread)[1][:, :, 2]
+    normal *= np.where(normal[np.arange(groups), np.abs(normal).argmax(1)] < 0, -1, 1)[:, None]
+    height = (offset_across * normal[group]).sum(1)
+    half = (height > 0).astype(int)
+    ones = np.bincount(group, weights=half, minlength=groups)
+    uneven = (ones == 0) | (ones == np.bincount(group, minlength=groups))
+    if uneven.any():  # points in one line with the branch: the farther half goes on alone
+        along = (offset * direction[group]).sum(1)
+        order = np.lexsort((along, group))
+        rank = np.empty(len(group), dtype=int)
+        rank[order] = np.arange(len(group)) - np.searchsorted(group[order], group[order])
+        half = np.where(uneven[group], (2 * rank >= count[group]).astype(int), half)
+    return half
 
 
-def grow_arteries(division: TerritoryMap, rng: np.random.Generator) -> Tree:
-    """Pulmonary arteries: trunk, one for each lung, lobe, segment, subsegment, and their last visible branches."""
-    tree, size = Tree(), division.body.size
-    trunk = np.array([12.0, -22.0, 22.0]) * size
-    for lobe, hub in division.hubs.items():
-        side = -1 if lobe <= 3 else 1
-        hilum = np.array([side * 33.0, 6.0, 16.0]) * size
-        tree.add(trunk, hilum, (11.0, 8.5))
-        tree.add(hilum, hub.astype(float), (8.0, 6.0))
-        tree.nodes[f"{anatomy.LOBES[lobe]}, artery"] = hub.astype(float)
-    for segment, lobe in division.segment_lobe.items():
-        own = [t for t in division.territories if t.segment == segment]
-        if not own:
-            continue
-        node, hub = _segment_node(division, segment), division.hubs[lobe].astype(float)
-        tree.add(hub, node, (4.6, 3.4), 0, _bend(hub, node, rng))
-        tree.nodes[f"{anatomy.LOBES[lobe]}, {division.segment_names[segment]}, artery"] = node
-        for territory in own:
-            centre = territory.centroid.astype(float)
-            tree.add(node, centre, (2.9, 1.9), territory.label, _bend(node, centre, rng))
-            tree.nodes[f"{territory.name}, artery"] = centre
-            for tip in _tips(division, territory.label, int(6 + territory.volume_ml / 8), rng):
-                tree.add(centre, tip, (1.6, 0.6), territory.label, _bend(centre, tip, rng))
-    return tree
+def _grow(
+    growth: _Growth, points: np.ndarray, stems: np.ndarray, nodes: np.ndarray, direction: np.ndarray, half: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add a branch towards the centre of each half; returns the new branches and the group of each point."""
+    halves, group = np.unique(half, return_inverse=True)
+    count = np.bincount(group)
+    centre = np.stack([np.bincount(group, weights=points[:, a]) for a in range(3)], 1) / count[:, None]
+    stem = halves // 2
+    way = centre - nodes[stem]
+    length = np.linalg.norm(way, axis=1, keepdims=True)
+    heading = _limited(way / np.maximum(length, 1e-6), direction[stem])
+    end = nodes[stem] + LENGTH_SHARE * length * heading
+    return growth.add(nodes[stem], end, stems[stem]), group
 
 
-def grow_veins(division: TerritoryMap, rng: np.random.Generator) -> Tree:
-    """Pulmonary veins: from the left atrium, between the territories of a lobe."""
-    tree, size = Tree(), division.body.size
-    atrium = np.array([2.0, 6.0, -14.0]) * size
-    for lobe, hub in division.hubs.items():
-        root = hub + np.array([0.0, -12.0, -12.0]) * size
-        tree.add(atrium, root, (9.0, 6.0))
-        own = [t for t in division.territories if t.lobe == lobe]
-        for a in own:
-            b = min((t for t in own if t is not a), key=lambda t, a=a: float(np.linalg.norm(t.centroid - a.centroid)))
-            middle = (a.centroid + b.centroid).astype(float) / 2 + rng.normal(0, 4, 3)
-            tree.add(root, middle, (3.6, 1.8), 0, _bend(root, middle, rng))
-            for tip in _tips(division, a.label, 6, rng):
-                tree.add(middle, tip, (1.5, 0.6), 0, _bend(middle, tip, rng))
-    return tree
+def _limited(heading: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Headings (k, 3) turned back to at most `LARGEST_ANGLE_DEG` from the parents' directions (k, 3)."""
+    cosine = (heading * direction).sum(1, keepdims=True)
+    across = heading - cosine * direction
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-6)
+    limit = np.deg2rad(LARGEST_ANGLE_DEG)
+    return np.where(cosine < np.cos(limit), np.cos(limit) * direction + np.sin(limit) * across, heading)
 
 
-def grow_airways(division: TerritoryMap, rng: np.random.Generator) -> Tree:
-    """Trachea, main, lobar, segmental and subsegmental bronchi; radii are those of the lumen."""
-    tree, size = Tree(), division.body.size
-    carina = np.array([1.0, 20.0, 40.0]) * size
-    top = np.array([0.0, 14.0, division.body.apex_z + 70]) * size
-    wide = rng.uniform(7.5, 9.5)
-    tree.add(top, carina, (wide, wide))
-    tree.nodes["carina"] = carina
-    beside = np.array([0.0, 7.0, 3.0])
-    for lobe, hub in division.hubs.items():
-        side = -1 if lobe <= 3 else 1
-        main = np.array([side * 27.0, 18.0, 24.0 if side < 0 else 20.0]) * size
-        tree.add(carina, main, (wide * 0.8, wide * 0.72))
-        tree.add(main, hub + beside, (wide * 0.6, wide * 0.5))
-        tree.nodes[f"{anatomy.LOBES[lobe]}, bronchus"] = hub + beside
-    for segment, lobe in division.segment_lobe.items():
-        own = [t for t in division.territories if t.segment == segment]
-        if not own:
-            continue
-        start, node = division.hubs[lobe] + beside, _segment_node(division, segment) + 0.8 * beside
-        tree.add(start, node, (wide * 0.34, wide * 0.26), 0, _bend(start, node, rng))
-        tree.nodes[f"{anatomy.LOBES[lobe]}, {division.segment_names[segment]}, bronchus"] = node
-        for territory in own:
-            end = node + 0.7 * (territory.centroid - node)
-            tree.add(node, end, (wide * 0.2, wide * 0.12), territory.label, _bend(node, end, rng))
-    return tree
+def _generations(parent: np.ndarray) -> np.ndarray:
+    """Number of ancestors of each branch; parents come first."""
+    generation = np.zeros(len(parent), dtype=int)
+    for index in np.flatnonzero(parent >= 0):
+        generation[index] = generation[parent[index]] + 1
+    return generation
+
+
+def with_radii(tree: Tree, terminal_mm: float, exponent: float, grown_from: int, taper: float = 0.93) -> Tree:
+    """Give grown branches radii by the number of units downstream: `r = terminal n^(1 / exponent)`.
+
+    Args:
+        tree: the tree.
+        terminal_mm: radius of a branch that supplies one unit.
+        exponent: 3 by Murray (PNAS 1926;12:207-214).
+        grown_from: index of the first branch that takes such a radius; those before keep theirs.
+        taper: radius at a branch's end relative to its start.
+    """
+    radius = tree.radius.copy()
+    grown = terminal_mm * np.maximum(tree.unit_counts(), 1)[grown_from:] ** (1 / exponent)
+    radius[grown_from:] = np.stack([grown, taper * grown], axis=1)
+    return replace(tree, radius=radius)
+
+
+def trunk(branches: list[tuple[str, np.ndarray, np.ndarray, tuple[float, float], int]]) -> Tree:
+    """A tree from described branches: name, start and end in mm, radii, index of the parent (-1 if none)."""
+    names, start, end, radius, parent = zip(*branches, strict=True)
+    parents = np.array(parent)
+    named = {index: name for index, name in enumerate(names) if name}
+    columns = (np.array(column, dtype=np.float64) for column in (start, end, radius))
+    return Tree(*columns, parents, _generations(parents), np.zeros(0, dtype=int), named)
+
+
+def beside(tree: Tree, first: int, gap: np.ndarray, direction: np.ndarray) -> Tree:
+    """The same branches shifted sideways, as arteries lie beside airways.
+
+    Args:
+        tree: the airways.
+        first: branches before this one are left where they are.
+        gap: (n,) how far each branch's end moves, mm.
+        direction: (n, 3) whither, of any length; the part along the branch is taken out.
+    """
+    along = tree.end - tree.start
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    across = direction - (direction * along).sum(1, keepdims=True) * along
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-6)
+    end = tree.end.copy()
+    end[first:] += (gap[:, None] * across)[first:]
+    start = tree.start.copy()
+    start[first:] = end[tree.parent[first:]]
+    return replace(tree, start=start, end=end)

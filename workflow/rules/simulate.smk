@@ -24,7 +24,7 @@ rule simulate:
         settings={
             key: config["simulate"][key]
             for key in config["simulate"]
-            if key not in ("cases", "diagnoses")
+            if key != "cases"
         },
     script:
         "../../scripts/simulate.py"
