@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-spect bench-ceilings realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -56,6 +56,17 @@ bench-demo: $(READY)  ## measure the demo on this machine: docs/benchmarks/demo.
 
 bench-register: $(READY)  ## measure the registration's settings on a finished demo: docs/benchmarks/register.tsv
 	$(BIN)/python docs/benchmarks/run_register.py
+
+bench-ceilings: $(READY)  ## measure what a CT can tell of the simulated cohort (STUDY=its directory): docs/benchmarks/ceilings.tsv
+	$(BIN)/python docs/benchmarks/run_ceilings.py $(if $(STUDY),--study $(STUDY))
+	$(BIN)/python docs/make_benchmarks.py
+
+realism: $(READY)  ## measure the simulated cohort beside published lungs: docs/benchmarks/realism.tsv, figures in docs/images
+	$(BIN)/python docs/benchmarks/run_realism.py
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-spect: $(READY)  ## compare the two fidelities of simulated SPECT (needs requirements-osem.txt; 20 minutes): docs/benchmarks/spect.tsv
+	$(BIN)/python docs/benchmarks/run_spect.py
 
 bench-docs: $(READY)  ## docs/benchmarks.md from docs/benchmarks/*.tsv
 	$(BIN)/python docs/make_benchmarks.py

@@ -7,6 +7,7 @@ which machine, with which versions and by which command it was made.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ct2vq.files import read_json, read_tsv, write_text  # noqa: E402
+from ct2vq.simulate import ceilings  # noqa: E402
+from ct2vq.simulate.realism import compare, published_lungs  # noqa: E402
 
 TABLES = ROOT / "docs" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
+PUBLISHED_LUNGS = ROOT / "resources" / "published_lungs.tsv"
 INTRODUCTION = """\
 # Benchmarks
 
@@ -31,25 +35,137 @@ Measured values, each table by one command on one machine. `make bench-<name>` m
 def benchmarks_page(folder: Path) -> str:
     """The page (Markdown) of all tables of a folder."""
     sections = [
-        _section(read_tsv(table), read_json(table.with_suffix(".json"))) for table in sorted(folder.glob("*.tsv"))
+        _maker(table.stem)(read_tsv(table), read_json(table.with_suffix(".json")))
+        for table in sorted(folder.glob("*.tsv"))
     ]
     return "\n".join([INTRODUCTION, *(sections or ["Nothing has been measured yet.\n"])])
 
 
+def _maker(name: str) -> Callable[[pd.DataFrame, dict[str, Any]], str]:
+    """What makes the section of a table."""
+    if name == "realism":
+        return _realism
+    return _ceilings if name.startswith("ceilings") else _section
+
+
 def _section(table: pd.DataFrame, header: dict[str, Any]) -> str:
     shown = table[[column for column in table.columns if not (table[column].isna() | (table[column] == "")).all()]]
-    lines = [
+    rows = ([_cell(value) for value in row] for row in shown.itertuples(index=False))
+    return "\n".join([*_heading(header), *_lines(list(shown.columns), rows)]) + "\n"
+
+
+def _heading(header: dict[str, Any]) -> list[str]:
+    """Title, explanation, and command, machine and versions."""
+    return [
         f"## {header['title']}\n",
         f"{header['explanation']}\n",
         f"`{header['command']}`, {header['date']}, {header['cpu']}, {header['cores']} cores, "
         f"{header['memory_gib']} GiB, Python {header['python']}, "
         + ", ".join(f"{name} {version}" for name, version in header["versions"].items())
         + "\n",
-        f"| {' | '.join(shown.columns)} |",
-        f"|{'---|' * len(shown.columns)}",
     ]
-    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in shown.itertuples(index=False)]
+
+
+def _lines(columns: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """A Markdown table."""
+    head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return head + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _ceilings(table: pd.DataFrame, header: dict[str, Any]) -> str:
+    """What a CT can tell: the margins, the means of all arms, and Rs by diagnosis; single cases stay in the table."""
+    few, many = header["cases_of_a_fold"]
+    lines = [
+        *_heading(header),
+        f"Cohort version {header['cohort_version']}, {table['case'].nunique()} cases; the inversion is fitted on {few} "
+        f"to {many} test cases at a time (on fewer it follows each of them more closely).\n",
+    ]
+    columns = ["target", "visible ceiling minus", "mean difference in Rs ± standard error", "required", "reached"]
+    rows = [
+        [
+            row.target,
+            row.arm,
+            f"{row.margin:.3f} ± {row.error:.3f}",
+            f"{row.required:.2f}",
+            "yes" if row.reached else "no",
+        ]
+        for row in ceilings.margins(table).itertuples()
+    ]
+    lines += _lines(columns, rows)
+    for target in table["target"].unique():
+        means = ceilings.mean_metrics(table, target)
+        lines += [f"\n{target.capitalize()}, means over cases:\n", *_lines(["arm", *means.columns], _numbers(means))]
+        groups = ceilings.mean_by_group(table, header["groups"], target)
+        lines += [f"\n{target.capitalize()}, mean Rs by diagnosis:\n"]
+        lines += _lines(["diagnosis", *groups.columns], _numbers(groups))
     return "\n".join(lines) + "\n"
+
+
+def _numbers(table: pd.DataFrame) -> Iterable[list[str]]:
+    """Rows of a table with their names, numbers with three decimals and counts as they are."""
+    for name, row in zip(table.index, table.itertuples(index=False), strict=True):
+        yield [str(name), *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)]
+
+
+def _realism(table: pd.DataFrame, header: dict[str, Any]) -> str:
+    """The simulated cohort beside published values: the tally, what is off, the figures and all rows."""
+    compared = compare(table, published_lungs(PUBLISHED_LUNGS))
+    kinds = compared["verdict"].str.split(":").str[0]
+    off = compared[kinds == "off"]
+    columns = ["quantity", "group", "seen", "simulated: mean ± SD (5-95 %), n", "published", "unit", "verdict"]
+    shown = [[*_realism_cells(row), _source(row)] for _, row in compared.iterrows()]
+    missed = [f"- {_missed(row)}" for _, row in off.iterrows()]
+    tally = ", ".join(f"{(kinds == kind).sum()} {kind}" for kind in ("within", "off", "not judged"))
+    return (
+        "\n".join(
+            [
+                *_heading(header),
+                f"Cohort version {header['cohort_version']}. Rows: {tally}.\n",
+                "![Published ranges and the simulated cohort](images/realism.png)\n",
+                "![One simulated case of each diagnosis](images/realism_cases.png)\n",
+                "What is off:\n",
+                *(missed or ["nothing"]),
+                "",
+                *_lines([*columns, "source [read]"], shown),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _missed(row: pd.Series) -> str:
+    """What is off: the cohort's mean, the published range and its population."""
+    name, group, seen, *_ = _realism_cells(row)
+    known = f"{_number(row['low'])} to {_number(row['high'])} {row['unit']} is published ({row['population']})"
+    where = row["verdict"].removeprefix("off: ").removesuffix(" (within another population's range)")
+    elsewhere = "; within another population's range" if row["verdict"].endswith("range)") else ""
+    return f"{name}, {group}, {seen}: {_number(row['mean'])} where {known}, {where}{elsewhere}"
+
+
+def _realism_cells(row: pd.Series) -> list[str]:
+    """A row of the comparison without its source."""
+    name = row["quantity"] + (f" ({row['target']})" if isinstance(row["target"], str) and row["target"] else "")
+    simulated = "not measured"
+    if pd.notna(row["mean"]):
+        low, high = _number(row["p05"]), _number(row["p95"])
+        spread = f" ± {_number(row['sd'])} ({low} to {high})" if pd.notna(row["sd"]) else ""
+        simulated = f"{_number(row['mean'])}{spread}, n = {row['n']:.0f}"
+    low_high = f"{row['low']:g} to {row['high']:g}" if pd.notna(row["low"]) else ""
+    value = f"{row['value']:g}" if pd.notna(row["value"]) else ""
+    known = ", ".join(filter(None, (low_high, value)))
+    population = f"; {row['population']}" if isinstance(row["population"], str) else ""
+    where = row["seen"] if isinstance(row["seen"], str) else ""
+    return [name, row["group"], where, simulated, known + population, row["unit"], row["verdict"]]
+
+
+def _number(value: float) -> str:
+    """Three significant digits, or all of a larger number."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _source(row: pd.Series) -> str:
+    """Where a published value stands, and how far that was read."""
+    return f"{row['source']} [{row['read']}]" if isinstance(row["source"], str) else ""
 
 
 def _cell(value: Any) -> str:
