@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ct2vq.errors import Ct2vqError
+from ct2vq.errors import ConfigError, Ct2vqError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -68,12 +68,53 @@ def apply(
             print(path)
 
 
+@app.command("simulate-on", help="Put known function on a real CT: the files of a simulated case, with its truth.")
+def simulate_on(
+    ct: Annotated[Path, typer.Argument(help="DICOM folder of the CT, or a volume in HU (NIfTI, NRRD)")],
+    output: Annotated[Path, typer.Option(help="the case's folder: dicom/, truth/, manifest.json")],
+    diagnosis: Annotated[str, typer.Option(help="what is painted into the CT; emphysema is taken from it")] = "normal",
+    lungs: Annotated[Path | None, typer.Option(help="lung labels on the CT's grid, else the CT is segmented")] = None,
+    seed: Annotated[int, typer.Option(help="everything random follows from it")] = 1,
+    case_id: Annotated[str, typer.Option(help="the study's name of the case and of its patient")] = "real-ct",
+    configfile: Annotated[Path | None, typer.Option(help="a configuration, else the defaults")] = None,
+) -> None:
+    """Read and segment one CT, simulate on it, and write what `simulate` writes."""
+    from ct2vq.simulate.real_ct import read_scan, simulate_on_ct
+
+    with _plain_errors():
+        config = _configuration(configfile)
+        settings = {key: value for key, value in config["simulate"].items() if key != "cases"}
+        scan = read_scan(ct, lungs, config)
+        simulate_on_ct(scan, case_id, case_id, diagnosis, seed, settings, output)
+        print(output / "manifest.json")
+
+
 @app.command("config-docs", help="Print the page that documents every key of the configuration (config/README.md).")
 def config_docs() -> None:
     """Print the reference of the configuration, made from the schemas."""
     from ct2vq.reference import config_reference
 
     print(config_reference(), end="")
+
+
+def _configuration(path: Path | None) -> dict[str, Any]:
+    """A configuration file with its defaults, or the defaults alone.
+
+    Raises:
+        ConfigError: missing, no YAML, or wrong.
+    """
+    import yaml
+
+    from ct2vq.config import complete_config
+
+    if path is None:
+        return complete_config({"study": "simulate-on"})
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = f"not a readable YAML file: {' '.join(str(error).split())}"
+        raise ConfigError(problem, path=path, key="--configfile") from error
+    return complete_config(given if isinstance(given, dict) else {}, str(path))
 
 
 @contextmanager

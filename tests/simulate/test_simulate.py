@@ -281,6 +281,31 @@ def test_ventilation_shines_through_by_rate_and_decay(settings):
         assert protocol.shine_through == pytest.approx(2 ** (-minutes / 360.4) / low, rel=1e-3)
 
 
+def test_osem_is_given_the_body_and_the_misplaced_ct(monkeypatch, tmp_path, settings):
+    """`osem` projects through the true attenuation and corrects with the one of the camera's own CT."""
+    from ct2vq.simulate import osem
+
+    calls = []
+
+    def reconstruct(activity, attenuation, known, voxel_mm, counts, rng):
+        calls.append((activity, attenuation, known, voxel_mm, counts))
+        return (activity * (counts / activity.sum())).astype(np.float32)
+
+    monkeypatch.setattr(osem, "reconstruct", reconstruct)
+    settings["spect"]["fidelity"] = "osem"
+    settings["motion"]["attenuation_mm"] = 25
+    simulate_case("case-normal", "P-normal", "normal", SEED, settings, tmp_path)
+    assert [call[4] for call in calls] == [settings["spect"]["counts"][t] for t in ("ventilation", "perfusion")]
+    for activity, attenuation, known, voxel_mm, _counts in calls:
+        assert voxel_mm == settings["spect"]["voxel_mm"] and activity.min() >= 0
+        assert activity.sum() == pytest.approx(1.0, rel=1e-3)
+        lung = activity > 0.3 * activity.max()
+        assert attenuation[lung].mean() < 0.008 < 0.013 < np.percentile(attenuation, 99) < 0.03
+        assert np.abs(attenuation - known).max() > 0.005, "the camera's CT shows another moment of breathing"
+    total = to_array(read_dicom(tmp_path / "dicom" / "perfusion")).sum(dtype=np.float64)
+    assert total == pytest.approx(settings["spect"]["counts"]["perfusion"], rel=0.01)
+
+
 def test_embolism_takes_perfusion_and_leaves_ventilation(cohort):
     case = cohort["embolism"]
     where = truth(case, "disease") > 0
@@ -397,7 +422,9 @@ def test_invisible_emboli_leave_no_trace_on_the_ct(settings):
 
 def test_laws_and_what_they_give_change_only_with_the_cohort_version(cohort):
     kept = json.loads((Path(__file__).parent / "laws.json").read_text(encoding="utf-8"))
-    said = "the simulator changed: raise COHORT_VERSION, and write it with the new numbers into tests/simulate/laws.json"
+    said = (
+        "the simulator changed: raise COHORT_VERSION and write it, with the new numbers, into tests/simulate/laws.json"
+    )
     assert (kept["cohort_version"], kept["laws"]) == (world_module.COHORT_VERSION, world_module.laws_digest()), said
     for diagnosis, expected in kept["lobes"].items():
         case = draw_case("pinned", "P", diagnosis, SEED, small_settings())
