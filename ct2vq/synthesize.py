@@ -122,7 +122,10 @@ def _predict_network(weights: Path, header: Mapping[str, Any], case: CroppedCase
     with torch.no_grad():
         image = torch.from_numpy(channels)[None].to(device)
         lungs = torch.from_numpy(case.inside[None, None].astype(np.float32)).to(device)
-        predicted = network(image, lungs)[0].float().cpu().numpy()
+        predicted = network(image, lungs)
+        if header["network"]["mirror_average"]:
+            predicted = (predicted + network(image.flip(4), lungs.flip(4)).flip(4)) / 2
+        predicted = predicted[0].float().cpu().numpy()
     return dict(zip(header["targets"], predicted, strict=True))
 
 

@@ -283,9 +283,11 @@ class _Run:
 def augment(sample: Sample, settings: Mapping[str, Any], generator: torch.Generator) -> Sample:
     """A random shift of the whole sample, and a random gain and noise of its CT channels.
 
-    Everything outside the lungs is 0 and the crop has a margin, so a shift within it wraps nothing round. Left and
-    right are not mirrored.
+    Everything outside the lungs is 0 and the crop has a margin, so a shift within it wraps nothing round. With the
+    probability `mirror` left and right change places; position channels are symmetric and stay true.
     """
+    if settings["mirror"] and float(torch.rand(1, generator=generator)) < settings["mirror"]:
+        sample = Sample(sample.case_id, *(t.flip(3) for t in (sample.image, sample.lungs, sample.truth)))
     reach = settings["shift_voxels"]
     shift = torch.randint(-reach, reach + 1, (3,), generator=generator).tolist() if reach else [0, 0, 0]
     shift = [_limited(step, sample.lungs[0], axis) for axis, step in enumerate(shift)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,19 @@ from ct2vq.synthesize import LABEL, ensemble, label_of, predict, read_header, sy
 from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array, write_volume
 
 
-def write_network(path: Path, seed: int = 0, targets: tuple[str, ...] = TARGETS, simulated: bool = True) -> Path:
+def write_network(
+    path: Path,
+    seed: int = 0,
+    targets: tuple[str, ...] = TARGETS,
+    simulated: bool = True,
+    mirror_average: bool = False,
+) -> Path:
     torch.manual_seed(seed)
     network = build_network(targets, NETWORK, 5)
     header = {
         "kind": "ran",
         "targets": list(targets),
-        "network": NETWORK,
+        "network": NETWORK | {"mirror_average": mirror_average},
         "in_channels": 5,
         "crop": CROP,
         "simulated": simulated,
@@ -133,6 +140,19 @@ def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path, cropped_case: Pa
     for target in TARGETS:
         np.testing.assert_allclose(mean[target], np.mean([image[target] for image in images], axis=0), atol=1e-6)
         assert np.ptp([image[target][case.inside].mean() for image in images]) > 0
+
+
+def test_a_mirror_average_answers_a_mirrored_ct_with_the_mirrored_image(tmp_path: Path, cropped_case: Path) -> None:
+    case = read_cropped_case(cropped_case, ())
+    hu, enhanced = (values[:, :, ::-1].copy() for values in (case.hu, case.enhanced))
+    lungs = np.where(case.inside, 3 - case.lungs, 0)[:, :, ::-1].astype(np.uint8)  # the right lung becomes the left
+    turned = replace(case, hu=hu, enhanced=enhanced, lungs=lungs)
+    plain, averaged = (write_network(tmp_path / f"{m}", mirror_average=m) for m in (False, True))
+    for target in TARGETS:
+        there, back = predict(averaged, case, "cpu")[target], predict(averaged, turned, "cpu")[target]
+        np.testing.assert_allclose(there, back[:, :, ::-1], atol=1e-5)
+        once = [predict(plain, c, "cpu")[target] for c in (case, turned)]
+        np.testing.assert_allclose(there, (once[0] + once[1][:, :, ::-1]) / 2, atol=1e-5)
 
 
 def foreign(path: Path, content: object) -> Path:

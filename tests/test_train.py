@@ -245,7 +245,7 @@ def sample(seed: int, shape: tuple[int, int, int] = (8, 9, 10), margin: int = 2)
 @given(st.integers(0, 999), st.integers(0, 3), st.integers(0, 6))
 def test_augmentation_moves_everything_together_and_wraps_nothing_round(seed: int, margin: int, reach: int) -> None:
     before = sample(seed, margin=margin)
-    chosen = {"shift_voxels": reach, "scale": 0.1, "noise": 0.05}
+    chosen = {"shift_voxels": reach, "scale": 0.1, "noise": 0.05, "mirror": 0}
     after = augment(before, chosen, torch.Generator().manual_seed(seed))
     again = augment(before, chosen, torch.Generator().manual_seed(seed))
     assert torch.equal(after.image, again.image)
@@ -265,9 +265,19 @@ def box(lungs: torch.Tensor) -> tuple[slice, ...]:
 
 def test_no_augmentation_changes_nothing() -> None:
     before = sample(0)
-    after = augment(before, {"shift_voxels": 0, "scale": 0, "noise": 0}, torch.Generator())
+    after = augment(before, {"shift_voxels": 0, "scale": 0, "noise": 0, "mirror": 0}, torch.Generator())
     for name in ("image", "lungs", "truth"):
         assert torch.equal(getattr(after, name), getattr(before, name))
+
+
+def test_mirroring_turns_left_and_right_of_everything() -> None:
+    before, chosen = sample(0), {"shift_voxels": 0, "scale": 0, "noise": 0, "mirror": 1}
+    after = augment(before, chosen, torch.Generator())
+    for name in ("image", "lungs", "truth"):
+        assert torch.equal(getattr(after, name), getattr(before, name).flip(3))
+    half = [augment(before, chosen | {"mirror": 0.5}, torch.Generator().manual_seed(k)) for k in range(60)]
+    mirrored = sum(not torch.equal(s.truth, before.truth) for s in half)
+    assert 15 < mirrored < 45
 
 
 def test_cases_of_several_sizes_in_one_batch() -> None:

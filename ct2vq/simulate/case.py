@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def draw_case(case_id: str, patient_id: str, diagnosis: str, seed: int, settings
         float(divided.volume_ml.sum()), case.world, settings["ct"], generator(seed, case_id, "density")
     )
     subject = ct.Subject(chest, case.units, case.state, density, case.world)
-    return Case(**{**case.__dict__, "subject": subject})
+    return replace(case, subject=subject)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def draw_function_part(
         return generator(seed, case_id, purpose)
 
     world = WORLDS[settings["world"]]
-    divided = units.Units(**{**divided.__dict__, "chest": chest})
+    divided = replace(divided, chest=chest)
     if known is None:
         state = disease.draw_state(diagnosis, divided, world, settings["disease"], rng("disease"))
         known = Known(state, state, motion.draw_motion(chest, settings["motion"], rng("motion")))
@@ -359,7 +359,7 @@ def _write_attenuation_ct(case: Case, emission: sitk.Image, folder: Path) -> Non
     grid = attenuation_grid(case, emission)
     hu = np.concatenate([h for _slab, h, _where in rendered(case, grid, case.attenuation_motion, contrast=False)])
     s = case.settings["attenuation_ct"]
-    model = ct.DensityModel(**{**case.subject.density.__dict__, "kernel": ct.KERNELS["SOFT"]})
+    model = replace(case.subject.density, kernel=ct.KERNELS["SOFT"])
     image = ct.scan(hu, grid, s["noise_hu"], model, case.rng("attenuation ct noise"))
     protocol = dicom.CtProtocol("SMOOTH", mas=16.0, rotation_s=0.8)
     rng = case.rng("attenuation ct names")

@@ -9,7 +9,7 @@ discontinuity at the pleura.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -186,7 +186,7 @@ def with_slip(motion: Motion) -> Motion:
     moved = lattice.copy()
     for _ in range(_SLIP_STEPS):
         moved = moved + step * field_(moved)
-    return Motion(**{**motion.__dict__, "slip": Slip(moved - lattice, origin)})
+    return replace(motion, slip=Slip(moved - lattice, origin))
 
 
 def jacobian_determinant(mapped: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
