@@ -54,10 +54,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ct2vq_bench_") as folder:
         checkout = _snapshot(Path(folder) / "checkout")
         rows = _measure_study(checkout, options.config, options.cores)
-        rows += _measure_tiny(checkout, options.cores) + _measure_equality(checkout, options.config)
+        rows += _measure_tiny(checkout, options.cores)
+        if not options.without_equality:
+            rows += _measure_equality(checkout, options.config)
     options.output.mkdir(parents=True, exist_ok=True)
     write_tsv(pd.DataFrame(rows, columns=COLUMNS), options.output / "demo.tsv")
     command = f"python docs/benchmarks/run_demo.py --config {options.config} --cores {options.cores}"
+    command += " --without-equality" if options.without_equality else ""
     header = describe_machine("The embedded study on one machine", __doc__ or "", command, options.cores)
     write_json(header, options.output / "demo.json")
     print(options.output / "demo.tsv")
@@ -67,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=("demo", "tiny"), default="demo", help="the study that is timed")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--without-equality", action="store_true", help="leave out the run on one core (20 minutes)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for demo.tsv and demo.json")
     return parser.parse_args()
 
