@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-spect bench-ceilings realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -64,6 +64,9 @@ bench-ceilings: $(READY)  ## measure what a CT can tell of the simulated cohort 
 realism: $(READY)  ## measure the simulated cohort beside published lungs: docs/benchmarks/realism.tsv, figures in docs/images
 	$(BIN)/python docs/benchmarks/run_realism.py
 	$(BIN)/python docs/make_benchmarks.py
+
+bench-simulate: $(READY)  ## measure the cost of simulated cases: docs/benchmarks/simulate.tsv (eight minutes)
+	$(BIN)/python docs/benchmarks/run_simulate.py
 
 bench-spect: $(READY)  ## compare the two fidelities of simulated SPECT (needs requirements-osem.txt; 20 minutes): docs/benchmarks/spect.tsv
 	$(BIN)/python docs/benchmarks/run_spect.py

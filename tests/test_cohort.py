@@ -168,7 +168,7 @@ def simulated(seed: int, cases: int, diagnoses: dict[str, float]) -> Cohort:
 @given(
     st.integers(0, 10**6),
     st.integers(2, 60),
-    st.dictionaries(st.sampled_from("abcde"), st.integers(1, 9), min_size=1),
+    st.dictionaries(st.sampled_from(["normal", "emphysema", "embolism", "tumour"]), st.integers(1, 9), min_size=1),
 )
 def test_simulated_diagnoses_come_in_proportion_and_the_same_each_time(
     seed: int, number: int, weights: dict[str, float]

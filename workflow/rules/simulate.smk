@@ -14,8 +14,15 @@ rule simulate:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        # truth is kept whole until it is written: about 60 bytes a voxel of a CT that covers 400 mm
+        mem_mb=int(
+            2000
+            + 60e-6
+            * config["simulate"]["ct"]["matrix"] ** 2
+            * 400
+            / config["simulate"]["ct"]["slice_mm"]
+        ),
+        runtime=30,
     params:
         code=code_digest("scripts/simulate.py"),
         patient=lambda wildcards: COHORT[wildcards.case].patient_id,
