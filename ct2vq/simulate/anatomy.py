@@ -221,7 +221,8 @@ def _mediastinum_distance(body: Body, points: np.ndarray, heart: np.ndarray, aor
 class Distances:
     """Signed distances in mm (negative inside) of points (3, ...), each of shape (...), and the side of each point.
 
-    `wall` is the inner chest wall, `diaphragm` all that lies below the diaphragm, `lung` the nearer lung.
+    `wall` is the inner chest wall, `diaphragm` all that lies below the diaphragm, `lung` the nearer lung, `cavity` the
+    nearer pleural cavity: the lung and the fluid beside it.
     """
 
     wall: np.ndarray
@@ -230,6 +231,7 @@ class Distances:
     aorta: np.ndarray
     lung: np.ndarray
     side: np.ndarray
+    cavity: np.ndarray
 
 
 def measure(body: Body, points: np.ndarray) -> Distances:
@@ -238,7 +240,8 @@ def measure(body: Body, points: np.ndarray) -> Distances:
     heart, aorta = heart_distance(body, points), aorta_distance(body, points)
     lung = np.maximum(np.maximum(wall + _PLEURA_MM, above), -_mediastinum_distance(body, points, heart, aorta))
     side = np.where(points[0] < 0, RIGHT, LEFT).astype(np.uint8)
-    return Distances(wall, -above, heart, aorta, lung.astype(np.float32), side)
+    lung = lung.astype(np.float32)
+    return Distances(wall, -above, heart, aorta, lung, side, lung)
 
 
 def fissure_distances(body: Body, points: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def draw_function_part(
         return generator(seed, case_id, purpose)
 
     world = WORLDS[settings["world"]]
-    divided = replace(divided, chest=chest)
+    divided = units.within(divided, chest) if getattr(chest, "effusions", ()) else replace(divided, chest=chest)
     if known is None:
         state = disease.draw_state(diagnosis, divided, world, settings["disease"], rng("disease"))
         known = Known(state, state, motion.draw_motion(chest, settings["motion"], rng("motion")))
@@ -144,7 +144,7 @@ def draw_function_part(
         protocol=spect.draw_protocol(settings["spect"], rng("protocol")),
         spots=spect.draw_hot_spots(divided, state, rng("hot spots")),
         who=identity.draw_identity(
-            seed, case_id, patient_id, person, generator(seed, patient_id, "identity"), rng("identity")
+            seed, case_id, patient_id, person, generator(seed, patient_id, "identity"), rng("sessions")
         ),
         habit=dicom.HABITS[str(rng("camera").choice(names, p=weights / weights.sum()))],
         subject=None,
@@ -359,7 +359,8 @@ def _write_attenuation_ct(case: Case, emission: sitk.Image, folder: Path) -> Non
     grid = attenuation_grid(case, emission)
     hu = np.concatenate([h for _slab, h, _where in rendered(case, grid, case.attenuation_motion, contrast=False)])
     s = case.settings["attenuation_ct"]
-    model = replace(case.subject.density, kernel=ct.KERNELS["SOFT"])
+    scanner = ct.draw_calibration(case.rng("attenuation ct scanner"))
+    model = replace(case.subject.density, kernel=ct.KERNELS["SOFT"], **scanner)
     image = ct.scan(hu, grid, s["noise_hu"], model, case.rng("attenuation ct noise"))
     protocol = dicom.CtProtocol("SMOOTH", mas=16.0, rotation_s=0.8)
     rng = case.rng("attenuation ct names")

@@ -7,7 +7,7 @@ inside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -137,10 +137,9 @@ class DrawnChest:
     def measure(self, points: np.ndarray) -> Distances:
         """All distances that shape the lungs; fluid is not lung."""
         shape = anatomy.measure(self.body, points)
-        for effusion in self.effusions:
-            fluid = effusion.distance(points, shape.wall)
-            np.maximum(shape.lung, -fluid, out=shape.lung)
-        return shape
+        if not self.effusions:
+            return shape
+        return replace(shape, lung=np.maximum(shape.lung, -self.fluid(points, shape.wall)))
 
     def fluid(self, points: np.ndarray, wall: np.ndarray) -> np.ndarray:
         """Signed distance-like value of pleural fluid (mm); far from any where there is none."""

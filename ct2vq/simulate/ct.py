@@ -20,7 +20,7 @@ from ct2vq.simulate.lungs import LungSample, sample_lung
 from ct2vq.simulate.randomness import RandomField
 from ct2vq.simulate.units import Units
 from ct2vq.simulate.world import World
-from ct2vq.volume import from_array, to_array
+from ct2vq.volume import from_array
 
 #: HU of tissues on an unenhanced CT at 120 kV (usual textbook values)
 HU_AIR, HU_FAT, HU_MUSCLE, HU_BLOOD, HU_LIVER, HU_SPLEEN = -1000.0, -100.0, 50.0, 42.0, 58.0, 48.0
@@ -58,7 +58,7 @@ class DensityModel:
         volume_ml: their volume in the reference state.
         gravity, height: relative change of density from front to back, base to apex.
         texture_strength: relative variation that function never shares.
-        calibration_hu, gain: the scanner's offset (of everything denser than air) and slope.
+        calibration_hu, gain: the scanner's offset (of everything that is not air) and slope.
         contrast_hu: enhancement of blood in vessels and heart, HU; 0 without contrast agent.
         kernel: the reconstruction kernel.
         texture, fine_texture, bowel: fields of its variation.
@@ -101,14 +101,18 @@ def draw_density(volume_ml: float, world: World, settings: dict, rng: np.random.
         gravity=float(rng.uniform(*world.density_gravity)),
         height=float(rng.normal(-0.1, 0.1)),
         texture_strength=float(rng.uniform(*world.texture_strength)),
-        calibration_hu=float(rng.normal(0, 4)),
-        gain=float(rng.normal(1, 0.006)),
+        **draw_calibration(rng),
         contrast_hu=float(rng.uniform(90, 260)) * (rng.random() < settings["contrast"]),
         kernel=KERNELS[str(rng.choice(names, p=weights / weights.sum()))],
         texture=RandomField(rng, world.texture_mm),
         fine_texture=RandomField(rng, 4.0),
         bowel=RandomField(rng, 12.0),
     )
+
+
+def draw_calibration(rng: np.random.Generator) -> dict[str, float]:
+    """Draw how far a scanner is off: `calibration_hu` and `gain`."""
+    return {"calibration_hu": float(rng.normal(0, 4)), "gain": float(rng.normal(1, 0.006))}
 
 
 @dataclass(frozen=True)
@@ -129,19 +133,20 @@ class Subject:
 
 def lung_density(
     model: DensityModel, state: LungState, world: World, lung: LungSample, contrast: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Density (n,) of the parenchyma in the reference state, g/mL, and enhancement by contrast agent, HU.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Density of the parenchyma in the reference state: aerated (n,) and solid (n,), g/mL, and contrast's HU (n,).
 
-    The tubes are drawn apart. Mixtures: tissue, blood and air; blood is a volume, not a flow.
+    The tubes are drawn apart. Mixtures: tissue, blood and air; blood is a volume, not a flow. What is solid (filled,
+    scarred or collapsed lung) does not thin out when the lungs inflate.
     """
     unit = lung.unit
     base = model.mean * (1 + model.gravity * (lung.gravity - 0.5) + model.height * (lung.height - 0.5))
-    blood = base * world.blood_share * state.blood[unit]
-    density = (base * (1 - world.blood_share) + blood) / state.inflation[unit]
+    blood = base * world.blood_share * state.blood[unit] * (1 - state.oligaemia[unit]) / state.inflation[unit]
+    density = base * (1 - world.blood_share) / state.inflation[unit] + blood
     factor, added = changes(model, state, world, lung)
     enhancement = blood * factor * model.contrast_hu * 0.9 if contrast else np.zeros_like(density)
     texture = 1 + model.texture_strength * model.texture(lung.points) + 0.05 * model.fine_texture(lung.points)
-    return np.clip(density * texture * factor + added, 0.02, 1.06).astype(np.float32), enhancement
+    return np.maximum(density * texture * factor, 0.02).astype(np.float32), added, enhancement
 
 
 def changes(model: DensityModel, state: LungState, world: World, lung: LungSample) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +182,7 @@ def render(
         lung_points: the same for lung: it slides along the pleura.
         shape: the distances of `body_points`.
         jacobian: (z, y, x), volume in the reference state for a volume here; scales lung density so that mass is
-            kept. None where the grid is in the reference state.
+            kept. None where it does not matter.
         contrast: whether this scan was taken with the case's contrast agent.
     """
     edge = np.float32(np.mean(grid.GetSpacing()))
@@ -186,11 +191,11 @@ def render(
     distance = shape.lung
     near = distance < 6
     lung = sample_lung(subject.units, lung_points[:, near], distance[near], shape.side[near])
-    density, enhancement = lung_density(subject.density, subject.state, subject.world, lung, contrast)
+    aerated, solid, enhancement = lung_density(subject.density, subject.state, subject.world, lung, contrast)
     if jacobian is not None:
-        density = density * jacobian[near]
-        enhancement = enhancement * jacobian[near]
-    values = _paint(hu[near], 1000 * (np.minimum(density, 1.06) - 1) + enhancement, distance[near], edge)
+        aerated, enhancement = aerated * jacobian[near], enhancement * jacobian[near]
+    density = np.minimum(aerated + solid, 1.06)
+    values = _paint(hu[near], 1000 * (density - 1) + enhancement, distance[near], edge)
     hu[near] = _render_fissures(subject, lung, values)
     _render_tubes(subject, body_points, lung_points, shape, hu, edge, blood_hu)
     return hu
@@ -218,9 +223,7 @@ def _render_body(subject: Subject, points: np.ndarray, shape: Distances, edge: f
     hu = _paint(hu, HU_FAT + 10, wall, edge)
     hu = _render_abdomen(subject, points, hu, np.maximum(wall, shape.diaphragm), edge)
     hu = _render_bones(body, (x, y, z), wall, skin, hu, edge)
-    hu = _paint(
-        hu, HU_FLUID, np.maximum(subject.chest.fluid(points, wall), np.maximum(wall + 1, -shape.diaphragm)), edge
-    )
+    hu = _paint(hu, HU_FLUID, np.maximum(subject.chest.fluid(points, wall), shape.cavity - 2), edge)
     return _render_mediastinum(body, points, shape, hu, edge, blood_hu)
 
 
@@ -405,10 +408,6 @@ def scan(
     noise *= np.float32(noise_hu * kernel.noise_factor) / noise.std()
     inside = gaussian_filter((hu > -400).astype(np.float32), [25.0 / s for s in reversed(grid.GetSpacing())])
     blurred += noise * (0.45 + 0.75 * inside)
-    blurred = (blurred + 1000) * model.gain - 1000 + model.calibration_hu * (blurred + 1000) / 1000
+    dense = np.clip((blurred + 1000) / 100, 0, 1)
+    blurred = (blurred + 1000) * model.gain - 1000 + model.calibration_hu * dense
     return from_array(np.clip(np.rint(blurred), -1024, 3071).astype(np.int16), grid)
-
-
-def mean_lung_hu(image: sitk.Image, lungs: np.ndarray) -> float:
-    """Mean HU in the lungs (z, y, x boolean)."""
-    return float(to_array(image)[lungs].mean())

@@ -19,10 +19,11 @@ from ct2vq.simulate.anatomy import LOBES, smoothstep
 from ct2vq.simulate.chest import DrawnChest, Effusion
 from ct2vq.simulate.lungs import LungSample, sample_units
 from ct2vq.simulate.randomness import RandomField
+from ct2vq.simulate.trees import Tree
 from ct2vq.simulate.units import FIRST_LOBAR, FIRST_SEGMENTAL, Units
 from ct2vq.simulate.world import World
 
-#: a loss of function below this share is not marked in the truth's disease labels
+#: scar below this share is not marked in the truth's disease labels
 MARKED_LOSS = 0.1
 _VISIBLE, _INVISIBLE = 1, 2
 
@@ -90,6 +91,27 @@ class Field:
         return smoothstep(0.5 - outside / (2 * penumbra_mm))
 
 
+@dataclass(frozen=True)
+class Lesion:
+    """A lesion whose place a CT shows and whose loss of function it does not: that can be drawn anew.
+
+    Attributes:
+        weight: (units,) how far each unit is affected, 0 to 1.
+        perfusion, ventilation: share of function lost where the weight is 1, (low, high).
+        reflex: perfusion loses its share of what ventilation lost (hypoxic vasoconstriction), not of the whole.
+    """
+
+    weight: np.ndarray
+    perfusion: tuple[float, float] = (0.0, 0.0)
+    ventilation: tuple[float, float] = (0.0, 0.0)
+    reflex: bool = False
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Shares of perfusion and of ventilation lost."""
+        ventilation = float(rng.uniform(*self.ventilation))
+        return float(rng.uniform(*self.perfusion)) * (ventilation if self.reflex else 1.0), ventilation
+
+
 @dataclass
 class LungState:
     """Regional state of one case. Arrays over terminal units (u,) unless said otherwise.
@@ -97,14 +119,16 @@ class LungState:
     Attributes:
         diagnosis: the primary diagnosis; `also` lists milder ones beside it.
         severity: 0.25 to 1 (0 in normals).
-        perfusion, ventilation: factors on function by what a CT shows.
+        perfusion, ventilation: factors on function that follow from what a CT shows.
+        lesions: what else is lost, with the drawn shares of perfusion and ventilation.
         hidden_perfusion: factor on perfusion by what no CT shows (invisible emboli).
         blood: relative blood volume. inflation: relative inflation.
+        oligaemia: share of blood volume lost behind clots that show.
         filled: share of air spaces filled by fluid or cells (consolidation).
         trapped: share of density lost to trapped air.
         collapse: factor on density where lung has lost volume.
         calibre: (branches,) factor on the arteries' radius.
-        airway_disease: whether airways are diseased beyond what a CT shows.
+        airway_disease: whether small airways are diseased too, so that ventilation splits more unevenly.
         marks: 0 none, 1 disease that a CT shows, 2 disease that it does not.
         invisible_clots: expected number of emboli that no CT shows, given the diagnosis.
         findings: what the truth file says about each lesion.
@@ -116,6 +140,7 @@ class LungState:
     ventilation: np.ndarray
     hidden_perfusion: np.ndarray
     blood: np.ndarray
+    oligaemia: np.ndarray
     inflation: np.ndarray
     filled: np.ndarray
     trapped: np.ndarray
@@ -125,12 +150,32 @@ class LungState:
     dependent_atelectasis: float
     marks: np.ndarray
     scarring: Scarring | None = None
-    radiation: Field | None = None
     mass: Mass | None = None
     airway_disease: bool = False
     invisible_clots: float = 0.0
+    lesions: list[tuple[Lesion, float, float]] = field(default_factory=list)
     also: list[str] = field(default_factory=list)
     findings: list[dict] = field(default_factory=list)
+
+    def lose(self, lesion: Lesion, rng: np.random.Generator) -> dict[str, float]:
+        """Add a lesion and draw what it takes; returns the shares for the truth file."""
+        perfusion, ventilation = lesion.draw(rng)
+        self.lesions.append((lesion, perfusion, ventilation))
+        return {"perfusion_loss": round(perfusion, 4), "ventilation_loss": round(ventilation, 4)}
+
+    def kept(self, redraw: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Factors on perfusion and ventilation (units,) of all that a CT shows, without hidden emboli.
+
+        Args:
+            redraw: draw what the lesions take anew; None: as it was drawn.
+        """
+        perfusion, ventilation = self.perfusion.copy(), self.ventilation.copy()
+        for lesion, lost_q, lost_v in self.lesions:
+            if redraw is not None:
+                lost_q, lost_v = lesion.draw(redraw)
+            perfusion *= 1 - lost_q * lesion.weight
+            ventilation *= 1 - lost_v * lesion.weight
+        return perfusion, ventilation
 
     def atelectasis(self, lung: LungSample) -> np.ndarray:
         """How far the dependent lung has collapsed (n,), 0 to 1: the back of the lower half."""
@@ -222,6 +267,7 @@ def _healthy(diagnosis: str, severity: float, units: Units, world: World, rng: n
         ventilation=ones.copy(),
         hidden_perfusion=ones.copy(),
         blood=np.exp(rng.normal(0, world.blood_sd, subsegments))[units.subsegment],
+        oligaemia=0 * ones,
         inflation=np.exp(rng.normal(0, world.inflation_sd, subsegments))[units.subsegment],
         filled=0 * ones,
         trapped=0 * ones,
@@ -251,7 +297,7 @@ def _record(state: LungState, units: Units, kind: str, where: np.ndarray, *, vis
 
 
 def _branch_of_size(patient: Patient, low_ml: float, high_ml: float) -> int:
-    """A random branch below the lobes that supplies between two volumes; every unit of lung is equally likely hit."""
+    """A random branch below the lobes that supplies between two volumes; larger ones are hit more often."""
     tree = patient.units.arteries
     volume = tree.sums(patient.units.volume_ml)
     eligible = np.flatnonzero((volume >= low_ml) & (volume <= high_ml) & (np.arange(len(volume)) >= FIRST_SEGMENTAL))
@@ -259,11 +305,14 @@ def _branch_of_size(patient: Patient, low_ml: float, high_ml: float) -> int:
     return int(patient.rng.choice(eligible, p=weight / weight.sum()))
 
 
-def _behind(tree, branch: int) -> np.ndarray:
+def _below(tree: Tree, branch: int) -> np.ndarray:
+    """A branch and all that it divides into (branches,)."""
+    return tree.downstream(np.arange(len(tree.parent)) == branch)
+
+
+def _behind(tree: Tree, branch: int) -> np.ndarray:
     """Units (u,) downstream of a branch."""
-    marked = np.zeros(len(tree.parent), dtype=bool)
-    marked[branch] = True
-    return tree.units_of(marked)
+    return tree.units_of(np.arange(len(tree.parent)) == branch)
 
 
 def _normal(state: LungState, patient: Patient, severity: float) -> None:
@@ -300,14 +349,12 @@ def _embolism(state: LungState, patient: Patient, severity: float) -> None:
     tree = patient.units.arteries
     state.invisible_clots += rate * share
     for _ in range(visible):
-        branch, loss = _branch_of_size(patient, 15, 400), float(rng.uniform(*patient.world.clot_loss))
+        branch = _branch_of_size(patient, 15, 400)
         where = _behind(tree, branch)
-        state.perfusion[where] *= 1 - loss
-        state.blood[where] *= 1 - float(rng.uniform(*patient.world.oligaemia))
-        marked = np.zeros(len(tree.parent), dtype=bool)
-        marked[branch] = True
-        state.calibre[tree.downstream(marked)] *= float(rng.uniform(0.5, 0.75))
-        _record(state, patient.units, "embolus", where, visible=True, perfusion_loss=round(loss, 4), branch=branch)
+        losses = state.lose(Lesion(where.astype(float), perfusion=patient.world.clot_loss), rng)
+        state.oligaemia = np.maximum(state.oligaemia, where * float(rng.uniform(*patient.world.oligaemia)))
+        state.calibre[_below(tree, branch)] *= float(rng.uniform(0.5, 0.75))
+        _record(state, patient.units, "embolus", where, visible=True, branch=branch, **losses)
     state.hidden_perfusion, clots = draw_invisible_emboli(hidden, patient)
     for branch, loss in clots:
         where = _behind(tree, branch)
@@ -331,21 +378,13 @@ def _obstruction(state: LungState, patient: Patient, severity: float) -> None:
     for _ in range(1 + int(rng.poisson(1.0 + 4.0 * severity))):
         branch = _branch_of_size(patient, 25, 350)
         where = _behind(units.airways, branch)
-        loss = float(np.clip(rng.normal(0.4 + 0.35 * severity, 0.13), 0.2, 0.95))
-        reflex = float(rng.uniform(*patient.world.reflex))
-        state.ventilation[where] *= 1 - loss
-        state.perfusion[where] *= 1 - reflex * loss
-        state.trapped[where] = np.maximum(state.trapped[where], float(rng.uniform(0.08, 0.16) + 0.15 * loss))
-        state.calibre[_marked_downstream(units.arteries, branch)] *= 1 - 0.25 * reflex
-        losses = {"perfusion_loss": round(reflex * loss, 4), "ventilation_loss": round(loss, 4)}
+        range_ = (0.2 + 0.35 * severity, 0.6 + 0.35 * severity)
+        lesion = Lesion(where.astype(float), perfusion=patient.world.reflex, ventilation=range_, reflex=True)
+        losses = state.lose(lesion, rng)
+        trapped = float(rng.uniform(0.12, 0.24) + 0.05 * severity)
+        state.trapped[where] = np.maximum(state.trapped[where], trapped)
+        state.calibre[_below(units.arteries, branch)] *= 0.88
         _record(state, units, "obstructed airway", where, visible=True, branch=branch, **losses)
-
-
-def _marked_downstream(tree, branch: int) -> np.ndarray:
-    """A branch and all below it (branches,)."""
-    marked = np.zeros(len(tree.parent), dtype=bool)
-    marked[branch] = True
-    return tree.downstream(marked)
 
 
 def _tumour(state: LungState, patient: Patient, severity: float) -> None:
@@ -357,17 +396,14 @@ def _tumour(state: LungState, patient: Patient, severity: float) -> None:
     along = airways.end[branch] - airways.start[branch]
     centre = airways.end[branch] + 0.35 * radius * along / max(float(np.linalg.norm(along)), 1e-6)
     state.mass = Mass(centre, radius, RandomField(rng, 9.0))
-    bronchus, artery = float(rng.uniform(0.5, 0.92)), float(rng.uniform(0.5, 0.93))
     collapse = float(rng.uniform(1.1, 1.2) + 0.6 * rng.random() * severity)
     inside = np.linalg.norm(airways.end - centre, axis=1) < 0.8 * radius
     inside[:FIRST_LOBAR] = False
     inside[branch] = True
     where = airways.units_of(inside)
-    state.ventilation[where] *= 1 - bronchus
-    state.perfusion[where] *= 1 - artery
+    losses = state.lose(Lesion(where.astype(float), perfusion=(0.5, 0.93), ventilation=(0.5, 0.92)), rng)
     state.collapse[where] *= collapse
     state.calibre[airways.downstream(inside)] *= 0.75
-    losses = {"perfusion_loss": round(artery, 4), "ventilation_loss": round(bronchus, 4)}
     place = {"centre_mm": [round(float(v), 2) for v in centre], "diameter_mm": round(2 * radius, 1)}
     _record(state, units, "mass", where, visible=True, branch=branch, **losses, **place)
 
@@ -390,12 +426,8 @@ def _consolidation(state: LungState, patient: Patient, severity: float) -> None:
         branch = _branch_of_size(patient, 60, 350)
         where = _behind(units.airways, branch)
         share = np.clip(0.35 + 0.55 * severity + 0.3 * patchy, 0.1, 0.97) * where
-        reflex = float(rng.uniform(*patient.world.reflex))
         state.filled = np.maximum(state.filled, share)
-        state.ventilation *= 1 - share
-        state.perfusion *= 1 - reflex * share
-        losses = {"perfusion_loss": round(reflex * float(share[where].mean()), 4)}
-        losses["ventilation_loss"] = round(float(share[where].mean()), 4)
+        losses = state.lose(Lesion(share, perfusion=patient.world.reflex, ventilation=(1.0, 1.0)), rng)
         _record(state, units, "consolidation", where, visible=True, branch=branch, **losses)
 
 
@@ -412,8 +444,7 @@ def _effusion(state: LungState, patient: Patient, severity: float) -> None:
     state.ventilation *= 1 - 0.8 * squeezed
     state.perfusion *= 1 - 0.55 * squeezed
     where = (squeezed > 0.2) & (fluid > 0)
-    drowned = float(units.volume_ml[fluid < 0].sum())
-    _record(state, units, "effusion", where, visible=True, sides=[e.side for e in chest.effusions], near_ml=drowned)
+    _record(state, units, "effusion", where, visible=True, sides=[e.side for e in chest.effusions])
 
 
 def _radiation(state: LungState, patient: Patient, severity: float) -> None:
@@ -426,13 +457,13 @@ def _radiation(state: LungState, patient: Patient, severity: float) -> None:
     hub = units.chest.hubs[1 if side < 0 else 4].astype(float)
     centre = hub + np.array([side * rng.uniform(0, 18), rng.uniform(-15, 15), rng.uniform(-20, 25)])
     half = np.array([rng.uniform(24, 40), rng.uniform(30, 60), rng.uniform(28, 50)]) * (0.7 + 0.4 * severity)
-    state.radiation = Field(centre, half)
-    dose = state.radiation.dose(units.position.T)
-    low = state.radiation.dose(units.position.T, 26.0)
+    beam = Field(centre, half)
+    dose, low = beam.dose(units.position.T), beam.dose(units.position.T, 26.0)
     scar = dose * (0.4 + 0.5 * severity)
     state.filled = np.maximum(state.filled, 0.45 * scar)
     state.ventilation *= 1 - 0.5 * scar
-    state.perfusion *= (1 - 0.75 * scar) * (1 - 0.35 * severity * np.clip(low - dose, 0, 1))
+    state.perfusion *= 1 - 0.75 * scar
+    state.lose(Lesion(np.clip(low - dose, 0, 1) * severity, perfusion=(0.1, 0.6)), rng)
     place = {"centre_mm": [round(float(v), 2) for v in centre], "half_mm": [round(float(v), 2) for v in half]}
     _record(state, units, "radiation change", scar > MARKED_LOSS, visible=True, **place)
 

@@ -61,7 +61,7 @@ def draw_function(units: Units, world: World, state: LungState, rng: np.random.G
 
 
 def _split_weights(units: Units) -> np.ndarray:
-    """For each branch its sister's share of the two's volume, signed so that sisters deviate oppositely (n,)."""
+    """For each branch twice its sister's share of the two's volume, signed so that sisters deviate oppositely (n,)."""
     tree = units.airways
     volume, sister = tree.sums(units.volume_ml), tree.siblings()
     share = volume[sister] / np.maximum(volume[sister] + volume, 1e-9)
@@ -72,7 +72,8 @@ def _split_weights(units: Units) -> np.ndarray:
 def _flow(units: Units, shares: np.ndarray, draws: np.ndarray, world: World) -> np.ndarray:
     """Factor on each unit's flow (units,): at every bifurcation the two daughters deviate oppositely by the same draw.
 
-    Flow is conserved: the daughters' deviations, weighted by their volumes, add up to nothing.
+    Flow is conserved: the daughters' deviations, weighted by their volumes, add up to nothing. Only pairs of sisters
+    deviate: the divisions of lobar bronchi into three and more segments do not.
     """
     tree = units.airways
     sister = tree.siblings()
@@ -84,10 +85,18 @@ def _flow(units: Units, shares: np.ndarray, draws: np.ndarray, world: World) -> 
 
 def regional_function(model: FunctionModel, state: LungState, units: Units, world: World) -> Function:
     """Function of every unit: gravity, distance from the hilum, disease, and what no CT shows."""
-    return _combine(model, state, units, world, state.hidden_perfusion)
+    return _combine(model, state, units, world, state.kept(), state.hidden_perfusion)
 
 
-def _combine(model: FunctionModel, state: LungState, units: Units, world: World, hidden: np.ndarray) -> Function:
+def _combine(
+    model: FunctionModel,
+    state: LungState,
+    units: Units,
+    world: World,
+    kept: tuple[np.ndarray, np.ndarray],
+    hidden: np.ndarray,
+) -> Function:
+    """Function from the gradients, the regional state, what is `kept` of both, and hidden emboli."""
     lung = sample_units(units)
     alive = np.clip(1 - state.destruction(lung), 0.02, 1)
     collapsed = state.atelectasis(lung) * state.dependent_atelectasis / 0.2
@@ -95,8 +104,8 @@ def _combine(model: FunctionModel, state: LungState, units: Units, world: World,
     perfusion = perfusion * alive**world.destruction_perfusion * (1 - 0.25 * collapsed)
     ventilation = _gradient(model.ventilation_slopes, units, world) * state.inflation
     ventilation = ventilation * alive**world.destruction_ventilation * (1 - 0.55 * collapsed)
-    perfusion = perfusion * state.perfusion * model.perfusion_flow * hidden
-    ventilation = ventilation * state.ventilation * model.ventilation_flow
+    perfusion = perfusion * kept[0] * model.perfusion_flow * hidden
+    ventilation = ventilation * kept[1] * model.ventilation_flow
     if state.mass is not None:
         outside = np.clip(0.5 + state.mass.distance(lung.points) / 3.0, 0, 1)
         perfusion, ventilation = perfusion * outside, ventilation * outside
@@ -106,7 +115,7 @@ def _combine(model: FunctionModel, state: LungState, units: Units, world: World,
 def _gradient(slopes: tuple[float, float, float], units: Units, world: World) -> np.ndarray:
     """Change with gravity, distance from the hub and height (units,), at least 0.15."""
     gravity = units.gravity
-    if world.gravity_law == "logistic":
+    if world.gravity_law == "smooth":
         gravity = 0.15 + 0.7 * smoothstep((gravity - 0.2) / 0.6)
     value = 1 + slopes[0] * (gravity - 0.5) + slopes[1] * (units.hilar - 0.5) + slopes[2] * (units.height - 0.5)
     return np.maximum(value, 0.15)
@@ -117,9 +126,10 @@ def visible_function(
 ) -> Function:
     """The mean over what no CT shows, with all fixed that it does show: the best that a CT could tell.
 
-    Slopes, flow splitting and invisible emboli are drawn anew. A case with a visible embolus, or an embolism as its
-    diagnosis beside another disease that shows, has the invisible emboli of its severity; a case on whose CT nothing
-    shows is a normal or an embolism without any visible clot, by their prevalence.
+    Slopes, flow splitting, what lesions take and invisible emboli are drawn anew. A case with a visible embolus has as
+    many invisible ones as its severity lets expect; beside another disease that shows, emboli have the probability of
+    the comorbidity; a case on whose CT nothing shows is a normal or an embolism without any visible clot, by their
+    prevalence.
 
     Args:
         patient: the case; its generator draws.
@@ -134,7 +144,7 @@ def visible_function(
         count = int(patient.rng.poisson(rate)) if patient.rng.random() < chance else 0
         hidden, _clots = draw_invisible_emboli(count, patient)
         model = draw_function(units, world, state, patient.rng)
-        drawn = _combine(model, state, units, world, hidden)
+        drawn = _combine(model, state, units, world, state.kept(patient.rng), hidden)
         total_q += drawn.perfusion / redraws
         total_v += drawn.ventilation / redraws
     return Function(total_q, total_v)
@@ -147,7 +157,7 @@ def _hidden_embolism(state: LungState, settings: dict, prevalence: dict[str, flo
     shows_clot = any(f["kind"] == "embolus" and f["visible_on_ct"] for f in state.findings)
     shows_other = any(f["kind"] != "embolus" and f["visible_on_ct"] for f in state.findings)
     if shows_clot:
-        return 1.0, max(state.invisible_clots, share * typical)
+        return 1.0, state.invisible_clots or share * typical
     unseen = float(np.exp(-typical * (1 - share)))
     if shows_other:
         prior = settings["comorbidity"].get("embolism", 0.0)

@@ -15,11 +15,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
+from ct2vq.errors import GeometryError
 from ct2vq.simulate.anatomy import smoothstep
 from ct2vq.simulate.chest import Chest
 
 _INVERSE_ROUNDS = 25
 _LARGEST_STEP_MM = 6.0
+_INVERSE_TOLERANCE_MM = 0.5
 #: voxel size of the sliding field, mm, and the number of steps in which it is integrated
 _SLIP_STEP_MM, _SLIP_STEPS = 6.0, 8
 #: depth under the pleura over which the sliding fades, mm
@@ -78,13 +80,21 @@ class Motion:
         return moved if self.slip is None else moved + self.slip(moved)
 
     def to_scan(self, points: np.ndarray) -> np.ndarray:
-        """Positions (3, n) in the scan of lung at positions in the reference state, by damped Newton steps."""
+        """Positions (3, n) in the scan of lung at positions in the reference state, by damped Newton steps.
+
+        Raises:
+            GeometryError: the steps do not end within 0.5 mm of a position.
+        """
         result = self.rotation.T @ (points - self.offset[:, None])
         for _ in range(_INVERSE_ROUNDS):
             error = points - self.lung(result)
             step = np.linalg.solve(self._gradient(result), error.T[:, :, None])[:, :, 0].T
             length = np.linalg.norm(step, axis=0)
             result = result + step * np.minimum(1.0, _LARGEST_STEP_MM / np.maximum(length, 1e-9))
+        left = float(np.abs(points - self.lung(result)).max()) if points.size else 0.0
+        if left > _INVERSE_TOLERANCE_MM:
+            problem = f"the motion could not be inverted: {left:.2f} mm are left"
+            raise GeometryError(problem, key="simulate.motion", hint="set smaller motion")
         return result
 
     def _gradient(self, points: np.ndarray) -> np.ndarray:
@@ -167,7 +177,11 @@ def wall_thickness(chest: Chest) -> float:
 
 
 def with_slip(motion: Motion) -> Motion:
-    """The motion with the lungs' sliding: they follow the diaphragm up to the pleura, the chest wall does not."""
+    """The motion with the lungs' sliding: they follow the diaphragm nearly up to the pleura, the chest wall does not.
+
+    The slide is described in the reference state, after the body's part; it falls a little short of the diaphragm's
+    descent (by 1 mm of 17, 7 of 51).
+    """
     chest = motion.chest
     lattice = chest.lattice(_SLIP_STEP_MM)
     distance, _side = chest.lung(lattice)

@@ -296,7 +296,7 @@ def draw_state(
     def drawn(what: str) -> disease.LungState:
         return disease.draw_state(what, divided, world, own, generator(seed, case_id, "disease"), destruction)
 
-    state, healthy = drawn(diagnosis), drawn("normal")
+    state = drawn(diagnosis)
     patient = disease.Patient(divided, world, own, generator(seed, case_id, "emphysema"))
     extent = np.average(destruction(patient.lung) > _DESTROYED, weights=divided.volume_ml)
     if diagnosis == "emphysema" and extent < _EMPHYSEMA_EXTENT:
@@ -307,7 +307,7 @@ def draw_state(
         disease.DISEASES["emphysema"](state, patient, destruction.amount)
     state.dependent_atelectasis = 0.0
     ones = np.ones_like(state.inflation)
-    shown = replace(state, blood=state.blood / healthy.blood, inflation=ones)
+    shown = replace(state, blood=ones, inflation=ones)
     return state, shown, replace(shown, destruction=_nothing_destroyed(destruction))
 
 
@@ -472,7 +472,7 @@ def paint(real: RealCase, slab: Slab, hu: np.ndarray) -> np.ndarray:
     lung = sample_lung(case.units, slab.lung[:, inside], slab.shape.lung[inside], slab.shape.side[inside])
     factor, added = ct.changes(real.density, real.painted, case.world, lung)
     # behind a clot that shows there is less blood
-    factor = factor * (1 - case.world.blood_share * (1 - real.painted.blood[lung.unit]))
+    factor = factor * (1 - case.world.blood_share * real.painted.oligaemia[lung.unit])
     mass = np.zeros_like(factor)
     if case.state.mass is not None:
         edge = float(np.mean(real.scan.ct.GetSpacing()))
@@ -484,7 +484,7 @@ def paint(real: RealCase, slab: Slab, hu: np.ndarray) -> np.ndarray:
     where[inside] = changed
     base, noise = _without_noise(real.scan, hu, where, inside)
     density = (base + 1000) / 1000
-    new = density * factor[changed] + added[changed] * slab.jacobian[where]
+    new = density * factor[changed] + added[changed]
     new = 1000 * np.minimum(new, np.maximum(density, 1.06)) - 1000
     new = new + mass[changed] * (ct.HU_TUMOUR - new) + noise
     result = hu.copy()

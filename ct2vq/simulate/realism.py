@@ -234,7 +234,8 @@ def unit_density(case: Case) -> np.ndarray:
     """Density (units,) of the parenchyma without vessels and airways in the reference state, g/mL."""
     subject = case.subject
     lung = sample_units(case.units)
-    return ct.lung_density(subject.density, subject.state, subject.world, lung, contrast=False)[0].astype(np.float64)
+    aerated, solid, _contrast = ct.lung_density(subject.density, subject.state, subject.world, lung, contrast=False)
+    return (aerated + solid).astype(np.float64)
 
 
 def function_figures(case: Case) -> Figures:
@@ -289,9 +290,9 @@ def embolism_figures(case: Case) -> Figures:
     if case.state.diagnosis != "embolism" or case.state.also:
         return {}
     ones = np.ones_like(case.state.perfusion)
-    healthy = replace(case.state, perfusion=ones, hidden_perfusion=ones)
+    healthy = replace(case.state, perfusion=ones, hidden_perfusion=ones, lesions=[])
     before = regional_function(case.model, healthy, case.units, case.world).perfusion
-    kept = case.state.perfusion * case.state.hidden_perfusion
+    kept = case.state.kept()[0] * case.state.hidden_perfusion
     shown = [finding["visible_on_ct"] for finding in case.state.findings if finding["kind"] == "embolus"]
     return {
         ("perfusion_loss", ""): 100 * (1 - float(np.average(kept, weights=before * case.units.volume_ml))),

@@ -6,6 +6,7 @@ Two fidelities: `psf` blurs the uptake by the finished image's resolution and ad
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +19,14 @@ from ct2vq.simulate.chest import Chest
 from ct2vq.simulate.dicom import TC99M_HALF_LIFE_S, Acquisition
 from ct2vq.simulate.disease import LungState
 from ct2vq.simulate.units import FIRST_SEGMENTAL, Units
-from ct2vq.volume import affine, from_array, to_array
+from ct2vq.volume import affine, from_array
 
 _FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 _BREATHING_PHASES = 5
 #: share of counts that lies evenly in the body, and as much again in residual scatter; assumptions
 BACKGROUND = {"perfusion": 0.02, "ventilation": 0.03}
 #: change of the log image over 100 mm of depth that attenuation correction leaves (10 to 15 % between centre and
-#: periphery: SCIENCE of lung SPECT; an assumption in its sign's spread), (mean, sd)
+#: periphery is usual, its sign varies; an assumption), (mean, sd)
 _RESIDUE = (-0.08, 0.10)
 #: ventilation's count rate over the lungs, counts a second (1 to 3 kcps: Nucl Med Commun; published_lungs.tsv)
 _VENTILATION_CPS = (1600.0, 3000.0)
@@ -157,7 +158,7 @@ def draw_hot_spots(units: Units, state: LungState, rng: np.random.Generator) -> 
     return spots
 
 
-def deposit(spots: list[HotSpot], grid: sitk.Image, to_scan) -> np.ndarray:
+def deposit(spots: list[HotSpot], grid: sitk.Image, to_scan: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The clumps on a SPECT grid (z, y, x), as uptake per volume, to be added before any blur."""
     volume = np.zeros(tuple(reversed(grid.GetSize())), dtype=np.float32)
     ml = float(np.prod(grid.GetSpacing())) / 1000
@@ -282,8 +283,3 @@ def read_at(volume: np.ndarray, grid: sitk.Image, points: np.ndarray) -> np.ndar
     origin, spacing = np.asarray(grid.GetOrigin()), np.asarray(grid.GetSpacing())
     index = [((points[i] - origin[i]) / spacing[i]).astype(np.float32) for i in (2, 1, 0)]
     return np.maximum(map_coordinates(volume, index, order=3, mode="constant", output=np.float32), 0)
-
-
-def total_counts(image: sitk.Image) -> float:
-    """Sum over all voxels."""
-    return float(to_array(image).astype(np.float64).sum())

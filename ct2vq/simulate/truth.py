@@ -56,7 +56,6 @@ class Truth:
         self.maps = {name: np.zeros(shape, dtype=np.float32) for name in (*_SHARP, *images)}
         self.displacement = np.zeros((*shape, 3), dtype=np.float32)
         self.jacobian = [np.inf, -np.inf]
-        self.tissue_g = 0.0
 
     def add(self, slab: Slab, where: slice) -> None:
         """Fill the slices `where` from a slab."""
@@ -213,7 +212,7 @@ def _bifurcations(case: Case) -> list[tuple[str, np.ndarray, str]]:
 
 
 def _above_diaphragm(case: Case) -> list[tuple[str, np.ndarray, str]]:
-    """Places in the lower lungs, 4 to 12 mm under the surface that faces down."""
+    """Places in the lower lungs, 4 to 14 mm under the surface that faces down."""
     divided, rows = case.units, []
     below = divided.position.T.astype(np.float32) - np.array([[0], [0], [16]], dtype=np.float32)
     base = (divided.depth > 4) & (divided.depth < 14) & (case.chest.lung(below)[0] > 0) & (divided.height < 0.45)

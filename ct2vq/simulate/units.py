@@ -161,13 +161,19 @@ def _seed_points(chest: Chest, rng: np.random.Generator) -> tuple[np.ndarray, np
     return points[:, inside].T, side[inside]
 
 
-def _volumes(units: Units, step: float = 5.0) -> np.ndarray:
-    """Volume of each unit (mL), counted on a lattice; at least that of one lattice point."""
+def within(units: Units, chest: Chest) -> Units:
+    """The units in a chest that holds less lung (fluid took some): depth and volume are measured anew."""
+    units = replace(units, chest=chest, depth=-chest.lung(units.position.T.astype(np.float32))[0])
+    return replace(units, volume_ml=_volumes(units, least=0))
+
+
+def _volumes(units: Units, step: float = 5.0, least: int = 1) -> np.ndarray:
+    """Volume of each unit (mL), counted on a lattice; at least that of `least` lattice points."""
     points = units.chest.lattice(step).reshape(3, -1)
     distance, side = units.chest.lung(points)
     inside = distance < 0
     owner = units.at(points[:, inside], side[inside])
-    return np.maximum(np.bincount(owner, minlength=len(units.position)), 1) * step**3 / 1000
+    return np.maximum(np.bincount(owner, minlength=len(units.position)), least) * step**3 / 1000
 
 
 def _features(points: np.ndarray, hub: np.ndarray, position_weight: float) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The laws of a simulated world: every number that links anatomy and disease to density, perfusion and ventilation.
+"""The laws of a simulated world: the main numbers that link anatomy and disease to density, perfusion and ventilation.
+
+Magnitudes of single diseases stand in `disease`, of the scans in `ct`, `motion` and `spect`; they are frozen alike.
 
 `FIRST` is the cohort's world. `SECOND` follows other laws (other link functions, other strengths, other correlation
 lengths), to see whether a ranking of models holds where the simulator differs. Sources stand in
@@ -11,7 +13,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-#: raised whenever a number of `FIRST` or a law changes; results of different versions are not comparable
+#: raised whenever a number here or in those modules changes what is simulated: results of versions do not compare
 COHORT_VERSION = 2
 
 
@@ -23,11 +25,11 @@ class World:
         perfusion_gravity, ventilation_gravity: relative change of function from front to back (supine).
         perfusion_hilar, ventilation_hilar: relative change over 100 mm away from the lobe's hub.
         perfusion_height, ventilation_height: relative change from base to apex, (mean, sd).
-        gravity_law: `linear` or `logistic` (the change gathers in the middle third).
+        gravity_law: `linear` or `smooth` (the change gathers in the middle).
         common_split, perfusion_split, ventilation_split: standard deviation of the share that a bifurcation sends
             one way: the fractal branching model of regional flow (Glenny and Robertson, J Appl Physiol
             1995;79:357-369); the common part moves perfusion and ventilation together.
-        coarse_split: the same for bifurcations above the segments, in units of the finer ones'.
+        coarse_split: the same for bifurcations down to the segments, in units of the finer ones'.
         airway_disease_split: factor on `ventilation_split` where airways are diseased (obstruction, emphysema).
         blood_sd: relative variation between subsegments of blood volume that CT and perfusion share.
         inflation_sd: relative variation between subsegments of inflation that CT and ventilation share.
@@ -107,7 +109,7 @@ SECOND = World(
     ventilation_hilar=(-0.1, 0.2),
     perfusion_height=(-0.2, 0.15),
     ventilation_height=(-0.3, 0.15),
-    gravity_law="logistic",
+    gravity_law="smooth",
     common_split=0.06,
     perfusion_split=0.05,
     ventilation_split=0.05,

@@ -199,7 +199,7 @@ def test_perfusion_loss_is_what_the_clots_take(embolism):
     shown = np.mean([finding["visible_on_ct"] for finding in clots])
     assert figures["embolism_visible_unenhanced_ct_peripheral", ""] == pytest.approx(100 * shown)
     ones = np.ones_like(embolism.state.perfusion)
-    without = replace(embolism, state=replace(embolism.state, perfusion=0.25 * ones, hidden_perfusion=ones))
+    without = replace(embolism, state=replace(embolism.state, perfusion=0.25 * ones, hidden_perfusion=ones, lesions=[]))
     assert realism.embolism_figures(without)["perfusion_loss", ""] == pytest.approx(75)
 
 

@@ -326,6 +326,29 @@ def test_emphysema_is_matched_and_dark_on_the_ct(cohort):
     assert hu[where & inside].mean() < hu[~where & inside].mean() - 15
 
 
+def test_what_a_lesion_takes_is_drawn_anew_where_only_its_place_shows(settings):
+    for diagnosis in ("embolism", "obstruction", "tumour", "consolidation"):
+        settings["disease"]["invisible_emboli"] = 0.0
+        state = draw_case("c", "P", diagnosis, SEED, settings).state
+        first, again = state.kept(np.random.default_rng(1)), state.kept(np.random.default_rng(2))
+        untouched = np.ones(len(state.perfusion), dtype=bool)
+        for lesion, lost_q, lost_v in state.lesions:
+            untouched &= lesion.weight == 0
+            low, high = lesion.ventilation
+            assert low <= lost_v <= high and 0 <= lost_q <= 1
+        assert any(not np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+        for kept in (first, again, state.kept()):
+            assert (kept[0][untouched] == 1).all() and (kept[1][untouched] == 1).all()
+
+
+def test_fluid_is_no_lung_that_counts(settings):
+    wet = draw_case("case-effusion", "P-effusion", "effusion", SEED, settings)
+    dry = draw_case("x", "P-effusion", "normal", SEED, settings)
+    assert wet.units.volume_ml.sum() < dry.units.volume_ml.sum() - 100
+    assert (wet.units.volume_ml[wet.units.depth < -8] == 0).all() and (wet.units.depth < -8).any()
+    assert wet.units.mean(wet.function.perfusion) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(("diagnosis", "less"), [("obstruction", "ventilation"), ("radiation", "perfusion")])
 def test_which_function_is_lost_most(cohort, diagnosis, less):
     case, more = cohort[diagnosis], {"ventilation": "perfusion", "perfusion": "ventilation"}[less]
@@ -354,6 +377,9 @@ def test_an_effusion_takes_lung_away_and_is_fluid(cohort, settings):
     hu = read_dicom(cohort["effusion"] / "dicom" / "ct")
     values = [hu.GetPixel(hu.TransformPhysicalPointToIndex(p)) for p in at.T]
     assert abs(np.median(values) - 8) < 40
+    spine = np.array([[-6.0, 0.0, 6.0], [61.0] * 3, [5.0] * 3]) * drawn.chest.body.size
+    bone = [hu.GetPixel(hu.TransformPhysicalPointToIndex(p)) for p in drawn.motion.to_scan(spine).T]
+    assert np.mean(bone) > 60, "no fluid in the vertebrae"
 
 
 def test_a_mass_takes_the_function_behind_it(cohort):
@@ -412,7 +438,7 @@ def test_invisible_emboli_leave_no_trace_on_the_ct(settings):
     for k in range(4):
         drawn = draw_case(f"case-{k}", "P", "embolism", SEED, settings)
         healthy = draw_case(f"case-{k}", "P", "normal", SEED, settings)
-        for name in ("blood", "perfusion", "trapped", "filled", "collapse", "calibre"):
+        for name in ("blood", "oligaemia", "trapped", "filled", "collapse", "calibre"):
             assert np.array_equal(getattr(drawn.state, name), getattr(healthy.state, name)), name
         assert (drawn.state.hidden_perfusion < 1).any() and set(np.unique(drawn.state.marks)) == {0, 2}
 
@@ -432,6 +458,8 @@ def test_laws_and_what_they_give_change_only_with_the_cohort_version(cohort):
             values, lobe, volume = getattr(case.function, target), case.units.lobe, case.units.volume_ml
             found = [np.average(values[lobe == k], weights=volume[lobe == k]) for k in range(1, 6)]
             assert found == pytest.approx(means, rel=2e-3), f"{diagnosis}, {target}: {said}"
+        scan = [case.subject.density.mass_g, case.motion.diaphragm_mm, case.protocol.tidal_mm, len(case.spots)]
+        assert scan == pytest.approx(kept["scans"][diagnosis], rel=2e-3), f"{diagnosis}: {said}"
     assert facts(cohort["normal"])["cohort_version"] == world_module.COHORT_VERSION
 
 
