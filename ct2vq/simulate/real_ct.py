@@ -444,13 +444,18 @@ def _map_slab(real: RealCase, where: slice, labels: np.ndarray, box: tuple[slice
     if (labels > 0).any() and jacobian[labels > 0].min() <= 0:
         hint = "set smaller motion or take another seed"
         raise GeometryError("the drawn motion folds space", key="simulate.motion", hint=hint)
-    return Slab(points, body, lung, jacobian, Distances(distance, distance, distance, distance, distance, side))
+    return Slab(points, body, lung, jacobian, _lungs_only(distance, side))
+
+
+def _lungs_only(distance: np.ndarray, side: np.ndarray) -> Distances:
+    """Of a real chest only the lungs' surface is known."""
+    return Distances(distance, distance, distance, distance, lung=distance, side=side, cavity=distance)
 
 
 def _inner(slab: Slab, inner: slice) -> Slab:
     """A slab without its extra slices."""
     distance, side = slab.shape.lung[inner], slab.shape.side[inner]
-    shape = Distances(distance, distance, distance, distance, distance, side)
+    shape = _lungs_only(distance, side)
     return Slab(slab.points[:, inner], slab.body[:, inner], slab.lung[:, inner], slab.jacobian[inner], shape)
 
 
