@@ -28,6 +28,8 @@ PACKAGE = "ct2vq"
 #: modules that can change what a run says but not what it computes
 WITHOUT_EFFECT = frozenset({"ct2vq.errors", "ct2vq.logs"})
 AS_SIMULATED = "as simulated"
+#: files of exact versions: what every run needs, and what one option needs on top
+PIN_FILES = ("requirements.lock", "requirements-osem.txt")
 #: distributions whose import name is not their own name
 DISTRIBUTIONS = {"ants": "antspyx", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
@@ -42,7 +44,7 @@ def code_digest(entry: str, root: Path = ROOT) -> str:
     """
     modules, libraries = _closure(root / entry, root)
     parts = {path.relative_to(root).as_posix(): _meaning(path) for path in modules}
-    pins = _pins(root / "requirements.lock")
+    pins = pinned_versions(root)
     parts |= {f"pin:{name}": pins[name] for name in libraries if name in pins}
     return sha256_text(json.dumps(parts, sort_keys=True))[:16]
 
@@ -196,6 +198,11 @@ def _dump(node: object) -> str:
 def _is_docstring(node: object) -> bool:
     """A bare string statement: a docstring, or of no effect anyway."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def pinned_versions(root: Path = ROOT) -> dict[str, str]:
+    """Exact version by distribution name (lower case, hyphens), of all files of pins."""
+    return {name: version for file in PIN_FILES for name, version in _pins(root / file).items()}
 
 
 @cache

@@ -13,6 +13,8 @@ from ct2vq.digests import DISTRIBUTIONS, _closure
 ROOT = Path(__file__).resolve().parents[1]
 #: imported only in the functions that register; other stages use a neighbour in the same module
 ONLY_TO_REGISTER = {"antspyx"}
+#: imported only where the fidelity `osem` is asked for, which has an environment of its own
+ONLY_TO_RECONSTRUCT = {"torch", "pytomography"}
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 
@@ -21,7 +23,12 @@ def _pins(lines: list[str]) -> dict[str, str]:
     return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
 
 
-LOCK = _pins((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
+def _pins_of(file: str) -> dict[str, str]:
+    return _pins((ROOT / file).read_text(encoding="utf-8").splitlines())
+
+
+LOCK = _pins_of("requirements.lock")
+OPTIONAL = _pins_of("requirements-osem.txt")
 
 
 def _pip_lines(environment: Path) -> list[str]:
@@ -40,17 +47,23 @@ def test_an_environments_pins_equal_the_lock(environment):
     lines = _pip_lines(environment)
     pins = _pins(lines)
     assert len(pins) == len(lines), "every library has an exact version"
-    assert {name: LOCK.get(name) for name in pins} == pins
+    assert {name: (LOCK | OPTIONAL).get(name) for name in pins} == pins
+    assert pins.keys() & OPTIONAL.keys() in (set(), OPTIONAL.keys()), "all that an option needs, or nothing of it"
+
+
+def test_optional_libraries_are_no_others_of_the_lock():
+    assert OPTIONAL.keys() & LOCK.keys() == set()
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_what_its_scripts_import(environment):
     """What a rule's script imports, through all modules of the project, is in the rule's conda environment."""
     pins = set(_pins(_pip_lines(environment)))
+    elsewhere = ONLY_TO_REGISTER | (set() if pins >= OPTIONAL.keys() else ONLY_TO_RECONSTRUCT)
     missing = {}
     for script in _scripts_of(environment.name):
         _, libraries = _closure(ROOT / "scripts" / script, ROOT)
-        lacking = {name for name in libraries if name in LOCK} - pins - ONLY_TO_REGISTER
+        lacking = {name for name in libraries if name in LOCK | OPTIONAL} - pins - elsewhere
         if lacking:
             missing[script] = lacking
     assert missing == {}
@@ -69,6 +82,11 @@ def test_the_environment_that_registers_has_ants():
     assert _pins(_pip_lines(imaging)).keys() >= ONLY_TO_REGISTER
 
 
+def test_the_osem_environment_simulates_and_no_other_needs_it():
+    assert _scripts_of("osem.yaml") == ["simulate.py"]
+    assert _pins(_pip_lines(ROOT / "envs" / "osem.yaml")).keys() >= OPTIONAL.keys() | ONLY_TO_RECONSTRUCT
+
+
 def test_every_library_that_the_project_imports_is_pinned():
     imported = set()
     for path in [*(ROOT / "ct2vq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
@@ -79,7 +97,7 @@ def test_every_library_that_the_project_imports_is_pinned():
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"ct2vq"}
     names = {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
-    assert names - LOCK.keys() == set()
+    assert names - (LOCK | OPTIONAL).keys() == set()
 
 
 def _scripts_of(environment: str) -> list[str]:

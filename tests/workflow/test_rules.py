@@ -31,7 +31,7 @@ def test_a_rule_has_all_it_needs(rule):
     stage, text = RULES[rule]
     assert [name for name in DIRECTIVES if not _directive(text, name).strip()] == []
     resources = _directive(text, "resources")
-    assert re.search(r"\bmem_mb=\d+", resources)
+    assert re.search(r"\bmem_mb=(int\(\s*)?\d+", resources)
     assert re.search(r"\bruntime=\d+", resources)
     assert rule.split("_")[0] == stage
     environment = re.search(r'"\.\./\.\./(envs/\w+\.yaml)"', _directive(text, "conda"))[1]

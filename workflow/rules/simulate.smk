@@ -11,7 +11,11 @@ rule simulate:
     benchmark:
         "benchmarks/simulate/{case}.tsv"
     conda:
-        "../../envs/imaging.yaml"
+        (
+            "../../envs/osem.yaml"
+            if config["simulate"]["spect"]["fidelity"] == "osem"
+            else "../../envs/imaging.yaml"
+        )
     threads: 1
     resources:
         # truth is kept whole until it is written: about 60 bytes a voxel of a CT that covers 400 mm
