@@ -109,7 +109,7 @@ def _entry(path: Path, known: dict | None) -> dict:
             return known
         return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(path)}
     except OSError as error:
-        raise DicomError(f"cannot be read: {error.strerror}", path=path) from error
+        raise DicomError("D104", f"cannot be read: {error.strerror}", path=path) from error
 
 
 def _read_cache(path: Path) -> dict:

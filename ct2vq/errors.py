@@ -47,7 +47,27 @@ class ConfigError(Ct2vqError):
 
 
 class DicomError(Ct2vqError):
-    """A DICOM folder or object cannot give a volume that can be trusted."""
+    """A DICOM folder or object cannot give a volume that can be trusted.
+
+    Args:
+        code: stable code of the problem, one of `ct2vq.codes.CODES`; it begins the message.
+        message, path, key, hint: as for `Ct2vqError`.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        key: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.code = code
+        super().__init__(message, path=path, key=key, hint=hint)
+
+    def __str__(self) -> str:
+        return f"{self.code} {super().__str__()}"
 
 
 class GeometryError(Ct2vqError):

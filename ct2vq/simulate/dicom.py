@@ -384,7 +384,7 @@ def _gdcm_frames(stored: np.ndarray, compression: str) -> Iterator[bytes]:
         data = pydicom.dcmread(path)
     if data.file_meta.TransferSyntaxUID != _SYNTAXES[compression]:
         problem = f"GDCM encoded {data.file_meta.TransferSyntaxUID.name}, {compression} expected"
-        raise DicomError(problem, hint="install the SimpleITK of requirements.lock")
+        raise DicomError("D403", problem, hint="install the SimpleITK of requirements.lock")
     yield from generate_frames(data.PixelData, number_of_frames=len(stored))
 
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from ct2vq import dicom as reading
 from ct2vq.convert import convert_ct, convert_spect
+from ct2vq.dicom.pixels import stored_values
 from ct2vq.errors import ConfigError, GeometryError
 from ct2vq.files import read_json, sha256_file
 from ct2vq.simulate import dicom
@@ -213,7 +213,7 @@ def test_pydicom_decodes_every_slice(written, habit, role):
     for path in written.files(habit, role):
         data = pydicom.dcmread(path)
         syntax = data.file_meta.TransferSyntaxUID
-        stored = reading.stored_values(data, path) if syntax == dicom.JPEGLosslessSV1 else data.pixel_array
+        stored = stored_values(data, path) if syntax == dicom.JPEGLosslessSV1 else data.pixel_array
         position = data.get("ImagePositionPatient") or data.DetectorInformationSequence[0].ImagePositionPatient
         slope = float(data.get("RescaleSlope", 1))
         if "RealWorldValueMappingSequence" in data:

@@ -12,17 +12,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from ct2vq import dicom
+from ct2vq.dicom.files import Instance, collect, read_file, read_header
+from ct2vq.dicom.geometry import Plane, read_plane, stack
+from ct2vq.dicom.pixels import padding, rescale, stored_values
 from ct2vq.errors import DicomError
 
 SETTINGS = {"slice_tolerance_mm": 0.05, "tilt_tolerance_deg": 0.1}
 
 
-def plane(position: np.ndarray, axes: np.ndarray, name: str = "a") -> dicom.Plane:
-    return dicom.Plane(Path(name), axes[:, 0], axes[:, 1], np.asarray(position, float), (1.5, 2.5), (4, 5))
+def plane(position: np.ndarray, axes: np.ndarray, name: str = "a") -> Plane:
+    return Plane(Path(name), axes[:, 0], axes[:, 1], np.asarray(position, float), (1.5, 2.5), (4, 5))
 
 
-def planes(depths: list[float], axes: np.ndarray | None = None, shift: np.ndarray | None = None) -> list[dicom.Plane]:
+def planes(depths: list[float], axes: np.ndarray | None = None, shift: np.ndarray | None = None) -> list[Plane]:
     axes = np.eye(3) if axes is None else axes
     direction = axes[:, 2] if shift is None else axes[:, 2] + shift
     return [plane(np.array([1.0, 2.0, 3.0]) + d * direction, axes, f"slice{i}") for i, d in enumerate(depths)]
@@ -35,7 +37,7 @@ def test_stack_finds_order_and_grid_in_any_orientation(seed, step, shuffle) -> N
     given_order = list(range(7))
     shuffle.shuffle(given_order)
     stack = [planes([k * step for k in range(7)], axes)[i] for i in given_order]
-    order, grid, notes = dicom.stack(stack, SETTINGS)
+    order, grid, notes = stack(stack, SETTINGS)
     assert [given_order[i] for i in order] == list(range(7))
     assert np.isclose(grid.GetSpacing()[2], step)
     assert np.allclose(np.reshape(grid.GetDirection(), (3, 3)), axes, atol=1e-9)
@@ -58,40 +60,40 @@ def test_stack_finds_order_and_grid_in_any_orientation(seed, step, shuffle) -> N
 )
 def test_stack_refuses_gaps_and_duplicates_by_name(depths, reason, names) -> None:
     if reason is None:
-        dicom.stack(planes(depths), SETTINGS)
+        stack(planes(depths), SETTINGS)
         return
     with pytest.raises(DicomError, match=reason) as caught:
-        dicom.stack(planes(depths), SETTINGS)
+        stack(planes(depths), SETTINGS)
     assert all(name in str(caught.value) for name in names)
 
 
 def test_stack_refuses_a_slow_drift_that_no_single_gap_shows() -> None:
     steps = np.cumsum([0] + [3.04] * 20 + [2.97] * 20)
     with pytest.raises(DicomError, match="evenly spaced"):
-        dicom.stack(planes(steps.tolist()), SETTINGS)
+        stack(planes(steps.tolist()), SETTINGS)
 
 
 def test_stack_refuses_gantry_tilt() -> None:
     tilted = planes([0, 3, 6, 9], shift=np.array([0, np.tan(np.radians(12)), 0]))
     with pytest.raises(DicomError, match=r"12\.00 degrees .*gantry tilt"):
-        dicom.stack(tilted, SETTINGS)
+        stack(tilted, SETTINGS)
 
 
 def test_stack_refuses_a_second_orientation_or_matrix() -> None:
     stack = planes([0, 3, 6])
-    turned = dicom.Plane(Path("turned"), *np.eye(3)[[0, 2]], stack[0].position, (1.5, 2.5), (4, 5))
+    turned = Plane(Path("turned"), *np.eye(3)[[0, 2]], stack[0].position, (1.5, 2.5), (4, 5))
     with pytest.raises(DicomError, match=r"turned.*more than one orientation"):
-        dicom.stack([*stack, turned], SETTINGS)
-    small = dicom.Plane(Path("small"), *np.eye(3)[:2], stack[0].position, (1.5, 2.5), (3, 5))
+        stack([*stack, turned], SETTINGS)
+    small = Plane(Path("small"), *np.eye(3)[:2], stack[0].position, (1.5, 2.5), (3, 5))
     with pytest.raises(DicomError, match=r"small.*matrix"):
-        dicom.stack([*stack, small], SETTINGS)
+        stack([*stack, small], SETTINGS)
 
 
 def test_collect_ignores_other_files_and_says_so(tmp_path) -> None:
     write_series(series(thorax_like((3, 4, 5))), tmp_path / "deep" / "er")
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".hidden").write_bytes(b"")
-    found = dicom.collect(tmp_path)
+    found = collect(tmp_path)
     assert len(found.instances) == 3
     assert found.ignored_summary() == [
         "1 file(s) ignored: hidden file",
@@ -101,12 +103,12 @@ def test_collect_ignores_other_files_and_says_so(tmp_path) -> None:
 
 def test_collect_names_what_is_missing_or_empty(tmp_path) -> None:
     with pytest.raises(DicomError, match="nowhere: the DICOM file or folder does not exist"):
-        dicom.collect(tmp_path / "nowhere")
+        collect(tmp_path / "nowhere")
     with pytest.raises(DicomError, match="no DICOM image found"):
-        dicom.collect(tmp_path)
+        collect(tmp_path)
     (tmp_path / "empty.dcm").write_bytes(b"")
     with pytest.raises(DicomError, match=r"empty\.dcm: the file is empty"):
-        dicom.collect(tmp_path)
+        collect(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -128,18 +130,18 @@ def test_read_plane_names_file_and_attribute(tmp_path, keyword, value) -> None:
     else:
         setattr(data, keyword, value)
     path = tmp_path / "bad.dcm"
-    instance = dicom.Instance(path, data, data.SOPClassUID)
+    instance = Instance(path, data, data.SOPClassUID)
     with pytest.raises(DicomError, match=rf"bad\.dcm, key {keyword}"):
-        dicom.read_plane(instance)
+        read_plane(instance)
 
 
 def test_unparsable_number_is_a_dicom_error(tmp_path) -> None:
     path = write(series(thorax_like((1, 4, 5)))[0], tmp_path / "a.dcm")
     content = path.read_bytes().replace(b"1.5000000000", b"one and half")
     path.write_bytes(content)
-    instance = dicom.read_header(path)
+    instance = read_header(path)
     with pytest.raises(DicomError, match=r"a\.dcm, key PixelSpacing"):
-        dicom.read_plane(instance)
+        read_plane(instance)
 
 
 @given(keep=st.floats(0.02, 0.98))
@@ -150,7 +152,7 @@ def test_a_truncated_file_is_never_read_as_whole(tmp_path_factory, keep) -> None
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     try:
-        instance = dicom.read_header(path)
+        instance = read_header(path)
     except DicomError as error:
         assert "cut.dcm" in str(error)
         return
@@ -158,16 +160,16 @@ def test_a_truncated_file_is_never_read_as_whole(tmp_path_factory, keep) -> None
         assert len(content) * keep < 133  # the signature itself is gone
         return
     with pytest.raises(DicomError, match=r"cut\.dcm"):
-        dicom.read_plane(instance)
-        data, _ = dicom.read_file(path)
-        dicom.rescale(data, path)
-        dicom.stored_values(data, path)
+        read_plane(instance)
+        data, _ = read_file(path)
+        rescale(data, path)
+        stored_values(data, path)
 
 
 def test_padding_range_and_wrong_sign(tmp_path) -> None:
     data = Dataset()
-    assert dicom.padding(data, tmp_path) is None
+    assert padding(data, tmp_path) is None
     data.PixelPaddingValue, data.PixelRepresentation, data.BitsAllocated = 63536, 1, 16
-    assert dicom.padding(data, tmp_path) == (-2000, -2000)
+    assert padding(data, tmp_path) == (-2000, -2000)
     data.PixelPaddingRangeLimit = 63600
-    assert dicom.padding(data, tmp_path) == (-2000, -1936)
+    assert padding(data, tmp_path) == (-2000, -1936)

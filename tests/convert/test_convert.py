@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from ct2vq import dicom
 from ct2vq.convert import convert_ct, convert_spect
+from ct2vq.dicom.files import read_file, read_header
+from ct2vq.dicom.pixels import rescale, stored_values
 from ct2vq.errors import Ct2vqError, DicomError
 from ct2vq.files import read_json
 from ct2vq.volume import read_volume
@@ -389,12 +390,12 @@ def test_compressed_slices_have_the_values_that_simpleitk_reads() -> None:
     for name in _awkward():
         path = REALDATA / "awkward_dicom" / name
         try:
-            instance = dicom.read_header(path)
+            instance = read_header(path)
             if instance is None or instance.sop_class != pydicom.uid.CTImageStorage:
                 continue
-            data, _ = dicom.read_file(path)
-            slope, intercept = dicom.rescale(data, path) or (1.0, 0.0)
-            values = dicom.stored_values(data, path) * slope + intercept
+            data, _ = read_file(path)
+            slope, intercept = rescale(data, path) or (1.0, 0.0)
+            values = stored_values(data, path) * slope + intercept
         except Ct2vqError as error:
             refused += "no pixel data" not in str(error)
             continue

@@ -1,0 +1,76 @@
+"""Stable codes of everything that can be wrong with raw images: what a code means and what to do.
+
+Codes are never reused or renumbered: 1xx files, 2xx choice of images, 3xx geometry, 4xx values, 5xx acquisition and
+cohort, 6xx identity. `D` stops a case, `W` is only said. docs/errors.md is made from this table.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Code(NamedTuple):
+    """What a code stands for.
+
+    Attributes:
+        meaning: the problem, one sentence.
+        remedy: what the user can do, one sentence.
+    """
+
+    meaning: str
+    remedy: str
+
+
+CODES = {
+    "D101": Code("The file or folder of an image does not exist.", "Correct the path in the cohort table."),
+    "D102": Code("A file is empty.", "Copy or export it again."),
+    "D103": Code("A file's DICOM header is damaged.", "Copy or export it again."),
+    "D104": Code("A file cannot be read to its end.", "Copy or export it again; check access rights and the disk."),
+    "D105": Code("A folder holds no DICOM object.", "Name the right folder in the cohort table."),
+    "D106": Code("An attribute's value cannot be understood.", "Export the series again from its source."),
+    "D107": Code("A required attribute is missing.", "Export the series again; anonymisers sometimes remove too much."),
+    "D201": Code("No CT slices are among the files.", "Name the folder or series of the CT."),
+    "D202": Code("The images belong to several series.", "Name one series, for example as `ct2vq discover` proposes."),
+    "D203": Code("No SPECT is among the files.", "Name the NM object or PT series of the reconstruction."),
+    "D204": Code("There are several volumes where one is expected.", "Name the file of one reconstruction."),
+    "D205": Code(
+        "An NM object is no reconstructed volume (planar, whole body, dynamic, gated or raw projections).",
+        "Name the reconstruction (RECON TOMO).",
+    ),
+    "D206": Code(
+        "One object mixes energy windows, detectors, phases, rotations or time slots.",
+        "Export one volume of one energy window.",
+    ),
+    "D207": Code("A PT series is dynamic, gated or a reprojection.", "Name the static reconstruction."),
+    "D208": Code("An NM object is a transmission map.", "Name the emission reconstruction."),
+    "D209": Code("The CT is stored in a form that is not read.", "Export it as single-frame CT Image Storage."),
+    "D301": Code("Matrix size or pixel spacing makes no sense.", "Export the series again from its source."),
+    "D302": Code("Row and column directions are no perpendicular unit vectors.", "Export the series again."),
+    "D303": Code("A single slice is no volume.", "Check whether the series is complete."),
+    "D304": Code("Slices differ in matrix size.", "Keep one stack of parallel slices."),
+    "D305": Code("Slices differ in pixel spacing.", "Keep one stack of parallel slices."),
+    "D306": Code("Slices differ in orientation.", "Keep one stack of parallel slices (no localizers, no reformats)."),
+    "D307": Code("Two slices lie at one position.", "Remove the duplicate, or keep one of two merged series."),
+    "D308": Code("Slices are missing.", "Export the whole series again."),
+    "D309": Code("Slices are irregularly spaced.", "Export a regular reconstruction; see `slice_tolerance_mm`."),
+    "D310": Code("The slices are not stacked along their normal (gantry tilt).", "Reconstruct without tilt."),
+    "D311": Code("A slice lies beside the stack's axis.", "Check whether two series are mixed."),
+    "D312": Code("The frames' slice numbers are not 1 to n, each once.", "Export the reconstruction again."),
+    "D313": Code("The distance between slices is not known.", "Export the reconstruction again."),
+    "D314": Code("Detectors disagree about the volume's place.", "Export the reconstruction again."),
+    "D315": Code(
+        "SimpleITK (GDCM) places the volume elsewhere, and no known rule explains why.",
+        "Export the images again; report the case if both headers look right.",
+    ),
+    "D401": Code("A colour image holds no measured values.", "Name the original series, no screenshot."),
+    "D402": Code("A file holds no pixel data.", "Check whether it is complete."),
+    "D403": Code("The pixel data cannot be decoded.", "Check whether the file is cut off; else decompress it."),
+    "D404": Code("Values stand behind a lookup table.", "Export the series with a linear rescale."),
+    "D405": Code("The rescale slope is 0.", "Export the series again from its source."),
+    "D406": Code("There is no rescale to physical units.", "Export the original series, no derived copy."),
+    "D407": Code("The rescale leads to units other than HU.", "Name the CT itself, no derived map."),
+    "D408": Code("The values cannot be HU of a patient.", "Check the rescale; see `convert.hu_plausibility`."),
+    "D409": Code("The image holds no counts.", "Check the reconstruction."),
+    "D410": Code("An image has another size than its header says.", "Copy or export it again."),
+    "D411": Code("A real-world value mapping has no slope.", "Export the reconstruction with a linear mapping."),
+}
