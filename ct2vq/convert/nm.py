@@ -12,7 +12,7 @@ from ct2vq.convert.converted import Converted
 from ct2vq.convert.facts import radiopharmaceutical
 from ct2vq.convert.opinion import SECOND_OPINION_MM, second_opinion
 from ct2vq.convert.series import UNITS, lossy_notes
-from ct2vq.dicom.attributes import attribute, number, text, texts
+from ct2vq.dicom.attributes import attribute, number, numbers, text, texts
 from ct2vq.dicom.files import Instance, read_file
 from ct2vq.dicom.geometry import COSINE_TOLERANCE, grid_of, read_plane
 from ct2vq.dicom.pixels import rescale, stored_values

@@ -31,7 +31,7 @@ SETTINGS = {
     "hu_plausibility": True,
     "hu_min_fraction": 0.001,
 }
-REALDATA = Path(os.environ.get("CT2VQ_REALDATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+REALDATA = Path(os.environ.get("CT2VQ_REALDATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 needs_realdata = pytest.mark.skipif(not REALDATA.is_dir(), reason=f"no real images at {REALDATA}")
 SHAPE = (6, 5, 4)
 

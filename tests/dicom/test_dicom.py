@@ -36,12 +36,12 @@ def test_stack_finds_order_and_grid_in_any_orientation(seed, step, shuffle) -> N
     axes = rotation(seed)
     given_order = list(range(7))
     shuffle.shuffle(given_order)
-    stack = [planes([k * step for k in range(7)], axes)[i] for i in given_order]
-    order, grid, notes = stack(stack, SETTINGS)
+    given = [planes([k * step for k in range(7)], axes)[i] for i in given_order]
+    order, grid, notes = stack(given, SETTINGS)
     assert [given_order[i] for i in order] == list(range(7))
     assert np.isclose(grid.GetSpacing()[2], step)
     assert np.allclose(np.reshape(grid.GetDirection(), (3, 3)), axes, atol=1e-9)
-    assert np.allclose(grid.TransformIndexToPhysicalPoint([0, 0, 6]), stack[order[6]].position, atol=1e-6)
+    assert np.allclose(grid.TransformIndexToPhysicalPoint([0, 0, 6]), given[order[6]].position, atol=1e-6)
     assert notes == []
 
 
@@ -80,13 +80,13 @@ def test_stack_refuses_gantry_tilt() -> None:
 
 
 def test_stack_refuses_a_second_orientation_or_matrix() -> None:
-    stack = planes([0, 3, 6])
-    turned = Plane(Path("turned"), *np.eye(3)[[0, 2]], stack[0].position, (1.5, 2.5), (4, 5))
+    given = planes([0, 3, 6])
+    turned = Plane(Path("turned"), *np.eye(3)[[0, 2]], given[0].position, (1.5, 2.5), (4, 5))
     with pytest.raises(DicomError, match=r"turned.*more than one orientation"):
-        stack([*stack, turned], SETTINGS)
-    small = Plane(Path("small"), *np.eye(3)[:2], stack[0].position, (1.5, 2.5), (3, 5))
+        stack([*given, turned], SETTINGS)
+    small = Plane(Path("small"), *np.eye(3)[:2], given[0].position, (1.5, 2.5), (3, 5))
     with pytest.raises(DicomError, match=r"small.*matrix"):
-        stack([*stack, small], SETTINGS)
+        stack([*given, small], SETTINGS)
 
 
 def test_collect_ignores_other_files_and_says_so(tmp_path) -> None:
