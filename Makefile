@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-discover realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -67,6 +67,14 @@ realism: $(READY)  ## measure the simulated cohort beside published lungs: docs/
 
 bench-simulate: $(READY)  ## measure the cost of simulated cases: docs/benchmarks/simulate.tsv (eight minutes)
 	$(BIN)/python docs/benchmarks/run_simulate.py
+
+bench-convert: $(READY)  ## compare conversion with dcm2niix and SimpleITK (CT=DICOM folder of one CT): docs/benchmarks/convert.tsv
+	$(BIN)/python docs/benchmarks/run_convert.py $(CT)
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/discover.tsv
+	$(BIN)/python docs/benchmarks/run_discover.py
+	$(BIN)/python docs/make_benchmarks.py
 
 bench-spect: $(READY)  ## compare the two fidelities of simulated SPECT (needs requirements-osem.txt; 20 minutes): docs/benchmarks/spect.tsv
 	$(BIN)/python docs/benchmarks/run_spect.py
