@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ct2vq.config import TARGETS, cases_schema, schema_problems
+from ct2vq.discover.resolve import is_series_cell, resolve_source
 from ct2vq.errors import ConfigError
 
 VOLUMES = ("ct", "attenuation_ct", *TARGETS)
@@ -27,7 +28,7 @@ class Case:
         case_id: unique pseudonym.
         patient_id: grouping key for folds and statistics.
         sources: DICOM folder or file for each volume that the case has (`ct`, `attenuation_ct`, `perfusion`,
-            `ventilation`).
+            `ventilation`), or `series:<id>`, `object:<id>` of the inventory (`ct2vq.discover.resolve`).
         lung_mask: the user's own mask, if any.
         attributes: the descriptive columns (`diagnosis`, `site`, `age`, `sex`), empty strings left out.
     """
@@ -87,7 +88,7 @@ def load_cohort(config: Mapping[str, Any]) -> Cohort:
     """
     settings = config["cohort"]
     simulated = settings["source"] == "simulated"
-    cases = _simulated_cases(config) if simulated else _read_cases(settings["cases"], settings["dicom_root"])
+    cases = _simulated_cases(config) if simulated else _read_cases(settings)
     exclusions = _read_exclusions(settings["exclusions"], {case.case_id for case in cases})
     excluded = {row["case_id"] for row in exclusions}
     remaining = tuple(case for case in cases if case.case_id not in excluded)
@@ -127,7 +128,8 @@ def _dealt(weights: Mapping[str, float], number: int) -> list[str]:
     return [name for name, count in counts.items() for _ in range(count)]
 
 
-def _read_cases(table: str, dicom_root: str) -> tuple[Case, ...]:
+def _read_cases(settings: Mapping[str, Any]) -> tuple[Case, ...]:
+    table = settings["cases"]
     rows = _read_rows(table, list(cases_schema()["properties"]), cases_schema()["required"])
     if not rows:
         raise ConfigError("the cohort table has no rows", path=table, hint="add one line for each case")
@@ -141,16 +143,33 @@ def _read_cases(table: str, dicom_root: str) -> tuple[Case, ...]:
         seen.setdefault(case_id, line)
         if not any(row.get(target) for target in TARGETS):
             problems.append(f"line {line}: case `{case_id}` has neither `perfusion` nor `ventilation`")
+        problems += [f"line {line}: {problem}" for problem in _unknown_series(row, Path(settings["private"]))]
     if problems:
         raise ConfigError("the cohort table is wrong:\n" + "\n".join(f"  - {p}" for p in problems), path=table)
-    return tuple(_case(row, Path(dicom_root)) for _, row in rows)
+    return tuple(_case(row, Path(settings["dicom_root"])) for _, row in rows)
+
+
+def _unknown_series(row: Mapping[str, str], private: Path) -> list[str]:
+    """Cells that name a series or object which the inventory does not know."""
+    problems = []
+    for volume in VOLUMES:
+        try:
+            resolve_source(row.get(volume, ""), private)
+        except ConfigError as error:
+            problems.append(f"`{volume}`: {error}")
+    return problems
+
+
+def _source(cell: str, root: Path) -> str:
+    """A path starts from the DICOM root; a series stays as it is."""
+    return cell if is_series_cell(cell) else str(root / cell)
 
 
 def _case(row: Mapping[str, str], root: Path) -> Case:
     return Case(
         row["case_id"],
         row["patient_id"],
-        {volume: str(root / row[volume]) for volume in VOLUMES if row.get(volume)},
+        {volume: _source(row[volume], root) for volume in VOLUMES if row.get(volume)},
         lung_mask=str(root / row["lung_mask"]) if row.get("lung_mask") else None,
         attributes={key: row[key] for key in ("diagnosis", "site", "age", "sex") if row.get(key)},
     )

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +31,13 @@ AS_SIMULATED = "as simulated"
 #: files of exact versions: what every run needs, and what one option needs on top
 PIN_FILES = ("requirements.lock", "requirements-osem.txt")
 #: distributions whose import name is not their own name
-DISTRIBUTIONS = {"ants": "antspyx", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "ants": "antspyx",
+    "dicomanonymizer": "dicom-anonymizer",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 @cache
@@ -49,23 +55,54 @@ def code_digest(entry: str, root: Path = ROOT) -> str:
     return sha256_text(json.dumps(parts, sort_keys=True))[:16]
 
 
-def folder_digest(source: Path, cache_folder: Path) -> str:
+def folder_digest(source: Path | tuple[Path, tuple[Path, ...]], cache_folder: Path) -> str:
     """Digest of the names, sizes and contents of all files under a folder (or of one file).
 
+    Of a series of the inventory (its folder and its files, as `resolve_source` gives them) it is `files_digest`.
     Content hashes are kept in `cache_folder` and reused while a file's size and modification time are unchanged.
 
     Returns:
         16 hexadecimal digits, or `missing` / `empty`, so that a folder that appears later is noticed.
     """
+    if isinstance(source, tuple):
+        return files_digest(source[1], cache_folder)
     files = list(_files(source))
     if not files:
         return "empty" if source.exists() else "missing"
-    cache_file = cache_folder / f"{sha256_text(str(source.absolute()))[:32]}.json"
+    return _contents_digest(_content_hashes(files, str(source.absolute()), cache_folder))
+
+
+def files_digest(files: Sequence[Path], cache_folder: Path) -> str:
+    """Digest of the contents of given files, in whatever order and under whatever names.
+
+    An export that is moved, or a series of which another copy is read, is still the same. Content hashes are kept as
+    for `folder_digest`.
+
+    Returns:
+        16 hexadecimal digits, or `missing` if a file is not there.
+
+    Raises:
+        DicomError: a file cannot be read.
+    """
+    if not all(path.is_file() for path in files):
+        return "missing"
+    named = [(str(path.absolute()), path) for path in sorted(files)]
+    hashes = _content_hashes(named, "\n".join(name for name, _ in named), cache_folder)
+    return sha256_text(json.dumps(sorted(hashes.values())))[:16]
+
+
+def _content_hashes(files: Sequence[tuple[str, Path]], cache_key: str, cache_folder: Path) -> dict[str, str]:
+    """SHA-256 of each file by its name; those of unchanged files come from the cache, which is kept by `cache_key`.
+
+    The cache names files by hashes too: their own names may hold a patient's.
+    """
+    cache_file = cache_folder / f"{sha256_text(cache_key)[:32]}.json"
     known = _read_cache(cache_file)
-    entries = {name: _entry(path, known.get(name)) for name, path in files}
+    hidden = {name: sha256_text(f"{cache_key}/{name}")[:32] for name, _ in files}
+    entries = {hidden[name]: _entry(path, known.get(hidden[name])) for name, path in files}
     if entries != known:
         write_text(json.dumps(entries, sort_keys=True), cache_file)
-    return _contents_digest({name: entry["sha256"] for name, entry in entries.items()})
+    return {name: entries[key]["sha256"] for name, key in hidden.items()}
 
 
 def simulated_digest(source: Path, manifest: Path, cache_folder: Path) -> str:
