@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     snakemake: Snakemake
 
 if __name__ == "__main__":
-    from ct2vq.logs import stage
+    from ct2vq.logs import private_stage
 
-    with stage(snakemake.log[0]):
+    with private_stage(snakemake.log[0]) as curtain:
         from ct2vq.convert import convert_spect
+        from ct2vq.identity.guard import job_guard, job_source
+        from ct2vq.identity.job import open_job
 
+        job = open_job(Path(snakemake.params.private), snakemake.wildcards.case, snakemake.wildcards.target)
+        curtain.cleaner = job
         convert_spect(
-            Path(snakemake.params.source),
+            job_source(job),
             Path(snakemake.output.volume),
             Path(snakemake.output.sidecar),
             snakemake.params.settings,
             snakemake.wildcards.case,
             snakemake.wildcards.target,
+            guard=job_guard(job, Path(snakemake.output.deidentified)),
         )

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     snakemake: Snakemake
 
 if __name__ == "__main__":
-    from ct2vq.logs import stage
+    from ct2vq.logs import private_stage, stage
 
-    with stage(snakemake.log[0]):
+    own = snakemake.params.lung_mask is not None
+    with (private_stage if own else stage)(snakemake.log[0]) as curtain:
+        from ct2vq.identity.job import open_job
         from ct2vq.segment import segment_case
 
-        lung_mask = snakemake.params.lung_mask
+        lung_mask = None
+        if own:
+            curtain.cleaner = open_job(Path(snakemake.params.private), snakemake.wildcards.case, "lung_mask")
+            lung_mask = curtain.cleaner.raw.root
         segment_case(
             Path(snakemake.input.ct),
             Path(snakemake.output.lungs),
             Path(snakemake.output.record),
             snakemake.params.settings,
-            Path(lung_mask) if lung_mask else None,
+            lung_mask,
         )

@@ -18,11 +18,12 @@ from ct2vq.config import (
     models_for,
 )
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
+from ct2vq.discover.resolve import resolve_source
 from ct2vq.errors import Ct2vqError
+from ct2vq.identity.sources import write_sources
+from ct2vq.identity.store import study_store
 from ct2vq.split import assign_folds, folds_table
 from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
-
-HASH_CACHE = Path("work/hashes")
 
 
 def prepare_study():
@@ -48,12 +49,16 @@ def prepare_study():
             config["split"]["stratify_by"],
             kept,
         )
-        return cohort, folds
+        store = study_store(config)
+        store.make_folder()
+        return cohort, folds, store
     except Ct2vqError as error:
         raise WorkflowError(str(error)) from None
 
 
-COHORT, FOLDS = prepare_study()
+COHORT, FOLDS, STORE = prepare_study()
+#: file names stand in it: it lies where nobody else looks
+HASH_CACHE = STORE.folder / "hashes"
 FOLD_NUMBERS = sorted(set(FOLDS.values()))
 SPECT_TARGETS = COHORT.targets
 #: models whose targets this cohort has
@@ -71,6 +76,7 @@ BASELINES = [name for name in MODELS if name not in NETWORKS]
 
 onstart:
     claim_run(config)
+    write_sources(COHORT, config, STORE)
 
 
 wildcard_constraints:
@@ -116,13 +122,29 @@ def raw_input(wildcards):
 
 
 def raw_digest(wildcards, volume):
-    source = Path(COHORT[wildcards.case].sources[volume])
+    """What the raw data of a volume holds; what cannot be read is left to the job, which knows what must not be said."""
+    cell = COHORT[wildcards.case].sources[volume]
     try:
         if COHORT.simulated:
-            return simulated_digest(source, Path(raw_input(wildcards)), HASH_CACHE)
-        return folder_digest(source, HASH_CACHE)
-    except Ct2vqError as error:
-        raise WorkflowError(str(error)) from None
+            return simulated_digest(Path(cell), Path(raw_input(wildcards)), HASH_CACHE)
+        return folder_digest(resolve_source(cell, STORE.folder), HASH_CACHE)
+    except Ct2vqError:
+        return "unreadable"
+
+
+def mask_digest(wildcards):
+    """What the user's own lung mask holds, None if there is none."""
+    mask = COHORT[wildcards.case].lung_mask
+    try:
+        return mask and folder_digest(Path(mask), HASH_CACHE)
+    except Ct2vqError:
+        return "unreadable"
+
+
+def config_to_show():
+    """The configuration without the places of what is private."""
+    places = {"dicom_root": "(private)", "private": "(private)"}
+    return {**config, "cohort": {**config["cohort"], **places}}
 
 
 def register_inputs(wildcards):

@@ -165,6 +165,6 @@ rule report:
         cases=case_facts(),
         flow=cohort_flow(),
         simulated=COHORT.simulated,
-        config=config,
+        config=config_to_show(),
     script:
         "../../scripts/report.py"

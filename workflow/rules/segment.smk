@@ -23,7 +23,8 @@ rule segment:
         code=code_digest("scripts/segment.py"),
         settings=config["segment"],
         lung_mask=lambda wildcards: (
-            COHORT[wildcards.case].lung_mask if wildcards.volume == "ct" else None
+            mask_digest(wildcards) if wildcards.volume == "ct" else None
         ),
+        private=config["cohort"]["private"],
     script:
         "../../scripts/segment.py"

@@ -1,0 +1,1 @@
+"""Identity: what must not leave the stage `convert`, and what replaces it."""
