@@ -44,9 +44,11 @@ format: $(READY)  ## format everything
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-docs: $(READY)  ## config/README.md from the schemas
+docs: $(READY)  ## config/README.md from the schemas, docs/errors.md from the codes
 	$(BIN)/python -m ct2vq config-docs > config/.README.md.part
 	mv config/.README.md.part config/README.md
+	$(BIN)/python -m ct2vq errors-docs > docs/.errors.md.part
+	mv docs/.errors.md.part docs/errors.md
 
 pictures: $(READY)  ## the README's pictures (needs graphviz, Chromium and a finished demo)
 	$(BIN)/python docs/make_pictures.py

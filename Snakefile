@@ -17,6 +17,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/common.smk"
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/check.smk"
 include: "workflow/rules/convert.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/register.smk"

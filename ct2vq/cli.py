@@ -33,6 +33,18 @@ def run(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *context.args])
 
 
+@app.command(help="Tell which file an id in a log stands for (logs name no files: docs/deidentification.md).")
+def where(
+    name: Annotated[str, typer.Argument(help="the id, ten hexadecimal digits")],
+    private: Annotated[Path, typer.Option(help="the study's private folder (`cohort.private`)")] = Path("private"),
+) -> None:
+    """Print the paths."""
+    from ct2vq.identity.job import where as paths_of
+
+    with _plain_errors():
+        print("\n".join(paths_of(private, name)))
+
+
 @app.command(help="Print where the report is, and the mean metrics of every model.")
 def summary(
     results: Annotated[Path, typer.Argument(help="folder of results")] = Path("results"),
@@ -89,12 +101,48 @@ def simulate_on(
         print(output / "manifest.json")
 
 
+@app.command(help="Take the inventory of a raw DICOM folder and propose the cohort table.")
+def discover(
+    raw: Annotated[Path, typer.Argument(help="folder of the export; every file below it is looked at")],
+    output: Annotated[Path | None, typer.Option(help="the table to propose, else `cohort.cases`")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes that read, else one for each processor")] = None,
+    configfile: Annotated[
+        Path | None, typer.Option(help="a configuration (block `discover`), else config/config.yaml or the defaults")
+    ] = None,
+) -> None:
+    """Scan, classify, propose; print what was found."""
+    from rich.console import Console
+
+    from ct2vq.discover.run import FileProgress, show
+    from ct2vq.discover.run import discover as run_discover
+    from ct2vq.identity.store import study_store
+
+    console = Console()
+    with _plain_errors():
+        default = Path("config/config.yaml")
+        config = _configuration(configfile or (default if default.is_file() else None))
+        # Even if the configuration is that of the simulated cohort, these images may be of real patients.
+        store = study_store(config | {"cohort": config["cohort"] | {"source": "table"}})
+        table = output or Path(config["cohort"]["cases"])
+        with FileProgress(Console(stderr=True)) as progress:
+            found = run_discover(raw, config["discover"], store, table, jobs or os.cpu_count() or 1, progress=progress)
+        show(found, store.folder, console)
+
+
 @app.command("config-docs", help="Print the page that documents every key of the configuration (config/README.md).")
 def config_docs() -> None:
     """Print the reference of the configuration, made from the schemas."""
     from ct2vq.reference import config_reference
 
     print(config_reference(), end="")
+
+
+@app.command("errors-docs", help="Print the page that documents every problem of raw images (docs/errors.md).")
+def errors_docs() -> None:
+    """Print the reference of the codes, made from their table."""
+    from ct2vq.reference import errors_reference
+
+    print(errors_reference(), end="")
 
 
 def _configuration(path: Path | None) -> dict[str, Any]:

@@ -29,6 +29,10 @@ CODES = {
     "D105": Code("A folder holds no DICOM object.", "Name the right folder in the cohort table."),
     "D106": Code("An attribute's value cannot be understood.", "Export the series again from its source."),
     "D107": Code("A required attribute is missing.", "Export the series again; anonymisers sometimes remove too much."),
+    "D108": Code(
+        "The header claims more pixels than the file can hold, or the file unpacks to more than any image needs.",
+        "The file is cut off or damaged: copy or export it again.",
+    ),
     "D201": Code("No CT slices are among the files.", "Name the folder or series of the CT."),
     "D202": Code("The images belong to several series.", "Name one series, for example as `ct2vq discover` proposes."),
     "D203": Code("No SPECT is among the files.", "Name the NM object or PT series of the reconstruction."),
@@ -43,7 +47,10 @@ CODES = {
     ),
     "D207": Code("A PT series is dynamic, gated or a reprojection.", "Name the static reconstruction."),
     "D208": Code("An NM object is a transmission map.", "Name the emission reconstruction."),
-    "D209": Code("The CT is stored in a form that is not read.", "Export it as single-frame CT Image Storage."),
+    "D210": Code(
+        "An enhanced CT object holds several stacks, times or kinds of frames.",
+        "Export one stack of one reconstruction.",
+    ),
     "D301": Code("Matrix size or pixel spacing makes no sense.", "Export the series again from its source."),
     "D302": Code("Row and column directions are no perpendicular unit vectors.", "Export the series again."),
     "D303": Code("A single slice is no volume.", "Check whether the series is complete."),
@@ -53,8 +60,12 @@ CODES = {
     "D307": Code("Two slices lie at one position.", "Remove the duplicate, or keep one of two merged series."),
     "D308": Code("Slices are missing.", "Export the whole series again."),
     "D309": Code("Slices are irregularly spaced.", "Export a regular reconstruction; see `slice_tolerance_mm`."),
-    "D310": Code("The slices are not stacked along their normal (gantry tilt).", "Reconstruct without tilt."),
-    "D311": Code("A slice lies beside the stack's axis.", "Check whether two series are mixed."),
+    "D310": Code(
+        "The slices are not stacked along their normal (gantry tilt), by more than any gantry tilts or where it is not "
+        "corrected.",
+        "See `convert.gantry_tilt`, or reconstruct without tilt.",
+    ),
+    "D311": Code("A slice lies beside the stack's axis: the tilt varies.", "Check whether two series are mixed."),
     "D312": Code("The frames' slice numbers are not 1 to n, each once.", "Export the reconstruction again."),
     "D313": Code("The distance between slices is not known.", "Export the reconstruction again."),
     "D314": Code("Detectors disagree about the volume's place.", "Export the reconstruction again."),
@@ -73,4 +84,57 @@ CODES = {
     "D409": Code("The image holds no counts.", "Check the reconstruction."),
     "D410": Code("An image has another size than its header says.", "Copy or export it again."),
     "D411": Code("A real-world value mapping has no slope.", "Export the reconstruction with a linear mapping."),
+    "D501": Code("The CT's slices are thicker than allowed.", "Name a thinner series, or see `convert.limits`."),
+    "D502": Code("Contrast was given, and the study allows none.", "Name a series without contrast."),
+    "D503": Code("The CT's kernel is not allowed.", "Name the series of another kernel, or see `convert.limits`."),
+    "D504": Code(
+        "A SPECT has (or lacks) attenuation correction against what the study wants.",
+        "Name the other reconstruction, or see `convert.limits.attenuation_correction`.",
+    ),
+    "D505": Code(
+        "The nuclide is a positron emitter: the image is a PET.",
+        "Name the SPECT, or set `convert.limits.allow_positron_emitters`.",
+    ),
+    "D506": Code("Too many days lie between CT and SPECT.", "Name a CT of that time, or exclude the case."),
+    "D507": Code(
+        "Too many days lie between perfusion and ventilation.", "Name images of one time, or exclude the case."
+    ),
+    "D508": Code(
+        "Some cases have attenuation correction and others have not.",
+        "Name reconstructions of one kind, exclude cases, or set `convert.limits.attenuation_correction: any`.",
+    ),
+    "D509": Code("Two volumes of the cohort are made from the same files.", "Correct the paths in the cohort table."),
+    "D510": Code(
+        "Headers of one patient stand under several `patient_id` of the cohort table.",
+        "Give the patient one `patient_id`: else it is in training and test at once.",
+    ),
+    "D601": Code("Text is burned into the pixels: it may name the patient.", "Export it without text."),
+    "D602": Code(
+        "The case's or the patient's id in the cohort table repeats what the header says of the patient.",
+        "Choose pseudonyms (`patient-07`); docs/deidentification.md tells what counts.",
+    ),
+    "W101": Code("Files of a folder were left out.", "Nothing, if the reason is right."),
+    "W201": Code(
+        "The series UID is missing, so that all files count as one series.", "Check that only one was exported."
+    ),
+    "W301": Code("An NM object has no slice vector: frames are taken as stored.", "Look at the volume."),
+    "W302": Code("Slice thickness stands in for the missing spacing between slices.", "Check the volume's height."),
+    "W303": Code("Several detectors state one geometry.", "Nothing."),
+    "W304": Code("Slice thickness or spacing differ from the positions, which are used.", "Nothing, if they overlap."),
+    "W305": Code("The slices drift sideways by less than the tolerance.", "Nothing."),
+    "W306": Code(
+        "Slices of a tilted gantry were straightened onto a box.", "Look at the volume's first and last slices."
+    ),
+    "W401": Code("A padding value that stands for tissue was not applied.", "Nothing."),
+    "W402": Code("Values below air were set to air.", "Nothing."),
+    "W403": Code("The values are hardly HU of a patient, and the study does not mind.", "Look at the volume."),
+    "W404": Code("Several real-world mappings are stored; the first is used.", "Check the units in the sidecar."),
+    "W405": Code("A SPECT has negative voxels.", "Nothing, if the reconstruction allows them."),
+    "W406": Code("Images underwent lossy compression.", "Export the originals, if they are kept."),
+    "W501": Code("A limit cannot be checked, because the header does not tell.", "Look it up in the archive."),
+    "W502": Code("Images of one case carry different patient ids.", "Check that they show one patient."),
+    "W503": Code("All images carry one patient id.", "Check `patient_id` in the cohort table by hand."),
+    "W504": Code("Cases of one patient share an image.", "Nothing, if this is meant."),
+    "W505": Code("The tracer belongs to the other target.", "Check that perfusion and ventilation are not swapped."),
+    "W601": Code("The header says that the patient can be recognised from the image.", "Share no volume of a head."),
 }

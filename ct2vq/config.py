@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,7 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     low, high = config["crop"]["window_hu"]
     if low >= high:
         problems.append(f"key `crop.window_hu`: the window runs from {low} to {high}; the first must be the smaller")
+    problems += _wrong_patterns(config)
     problems += _simulation_contradictions(config)
     problems += _unknown_pairs(config)
     for name, model in config["models"].items():
@@ -207,6 +209,14 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
                 f"`stem` and `levels` of `models.{name}.network` need"
             )
     return problems
+
+
+def _wrong_patterns(config: dict[str, Any]) -> list[str]:
+    try:
+        re.compile(config["convert"]["limits"]["kernels"] or "")
+    except re.error as error:
+        return [f"key `convert.limits.kernels`: no regular expression: {error}"]
+    return []
 
 
 def _unknown_pairs(config: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page that documents the configuration, made from the schemas so that it cannot say anything else."""
+"""Pages that document configuration and errors, made from what the code reads: they cannot say anything else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ct2vq.codes import CODES
 from ct2vq.config import SCHEMAS, cases_schema
 
 #: what the columns of the exclusion table hold; the table is checked by code, not by a schema
@@ -124,6 +125,36 @@ def config_reference() -> str:
         _keys_table(key for key in config_keys() if "." not in key.path),
         *(_section(name, section) for name, section in schema["properties"].items() if _has_keys(section)),
     ]
+    return "\n".join(parts)
+
+
+ERRORS_INTRODUCTION = """\
+# Problems of raw images
+
+<!-- Made by `make docs` from ct2vq/codes.py: change it there. -->
+
+Whatever is wrong with an image has a code that never changes its meaning. `D` stops the case, and the others go on;
+`W` is said in the sidecar (`warnings`) and in the log. `snakemake check` lists the problems of all cases at once,
+before anything is written.
+"""
+#: what the hundreds of the codes are about
+ERROR_GROUPS = {
+    "1": "Files",
+    "2": "Choice of images",
+    "3": "Geometry",
+    "4": "Values",
+    "5": "Acquisition and cohort",
+    "6": "Identity",
+}
+
+
+def errors_reference() -> str:
+    """The text of `docs/errors.md` (Markdown): every code, what it means and what to do."""
+    parts = [ERRORS_INTRODUCTION]
+    for digit, title in ERROR_GROUPS.items():
+        rows = [(f"`{code}`", *entry) for code, entry in sorted(CODES.items()) if code[1] == digit]
+        if rows:
+            parts.append(f"## {title}\n\n" + _table(("code", "meaning", "what to do"), rows))
     return "\n".join(parts)
 
 

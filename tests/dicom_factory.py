@@ -10,6 +10,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     NuclearMedicineImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -117,6 +118,52 @@ def write_series(slices: list[Dataset], folder: Path) -> Path:
     for k, data in enumerate(slices):
         write(data, folder / f"IM{(k * 13 + 5) % 97:03d}{k}")
     return folder
+
+
+def lean(slices: list[Dataset], degrees: float, towards: np.ndarray) -> list[Dataset]:
+    """Slices as a tilted gantry leaves them: each moved along the unit vector `towards`, in their plane."""
+    first = np.array(slices[0].ImagePositionPatient, float)
+    for data in slices:
+        position = np.array(data.ImagePositionPatient, float)
+        height = np.linalg.norm(position - first)
+        data.ImagePositionPatient = ds_text(position + height * np.tan(np.radians(degrees)) * towards)
+    return slices
+
+
+def _item(**values: object) -> Sequence:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return Sequence([item])
+
+
+def enhanced(slices: list[Dataset], *, shared: bool = True, sop_class: UID = EnhancedCTImageStorage) -> Dataset:
+    """One enhanced multi-frame object of single-frame slices; `shared` groups what they have in common."""
+    first = slices[0]
+    data = _base(sop_class, "CT", "enhanced")
+    data.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    data.NumberOfFrames = len(slices)
+    _pixels(data, np.stack([np.frombuffer(s.PixelData, np.int16).reshape(s.Rows, s.Columns) for s in slices]))
+    common = {
+        "PixelMeasuresSequence": _item(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness),
+        "PlaneOrientationSequence": _item(ImageOrientationPatient=first.ImageOrientationPatient),
+        "CTImageFrameTypeSequence": _item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]),
+        "CTReconstructionSequence": _item(ConvolutionKernel="B30f"),
+    }
+    data.SharedFunctionalGroupsSequence = _item(**common) if shared else Sequence([Dataset()])
+    frames = []
+    for k, source in enumerate(slices):
+        groups = {} if shared else common
+        groups |= {
+            "FrameContentSequence": _item(StackID="1", InStackPositionNumber=k + 1, DimensionIndexValues=[1, k + 1]),
+            "PlanePositionSequence": _item(ImagePositionPatient=source.ImagePositionPatient),
+            "PixelValueTransformationSequence": _item(
+                RescaleSlope=source.RescaleSlope, RescaleIntercept=source.RescaleIntercept, RescaleType="HU"
+            ),
+        }
+        frames.append(_item(**groups)[0])
+    data.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    return data
 
 
 def nm(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ct2vq.codes import CODES
 from ct2vq.cohort import EXCLUSION_COLUMNS, load_cohort
 from ct2vq.config import complete_config
 from ct2vq.errors import ConfigError
-from ct2vq.reference import EXCLUSION_DESCRIPTIONS, config_keys, config_reference
+from ct2vq.reference import EXCLUSION_DESCRIPTIONS, config_keys, config_reference, errors_reference
 
 #: keys that hold a frequency for some of a list of names
 FREQUENCIES = {"simulate.diagnoses", "simulate.disease.comorbidity", "simulate.habits", "simulate.ct.kernels"}
@@ -20,6 +22,22 @@ CONFIG = Path(__file__).resolve().parents[1] / "config"
 def test_the_page_is_what_the_schemas_give() -> None:
     found = (CONFIG / "README.md").read_text(encoding="utf-8")
     assert found == config_reference(), "config/README.md is behind the schemas: run `make docs`"
+
+
+def test_the_page_of_errors_is_what_the_codes_give() -> None:
+    found = (CONFIG.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert found == errors_reference(), "docs/errors.md is behind ct2vq/codes.py: run `make docs`"
+    assert all(f"| `{code}` |" in found for code in CODES)
+
+
+def test_every_code_is_explained_and_used() -> None:
+    files = [path for path in (CONFIG.parent / "ct2vq").rglob("*.py") if path.name != "codes.py"]
+    raised = {code for path in files for code in re.findall(r"\"([DW]\d{3})[\" ]", path.read_text(encoding="utf-8"))}
+    assert raised - CODES.keys() == set(), "a code that ct2vq/codes.py does not explain"
+    assert CODES.keys() - raised == set(), "a code that nothing raises"
+    for code, entry in CODES.items():
+        assert re.fullmatch(r"[DW][1-6]\d\d", code)
+        assert entry.meaning.endswith(".") and entry.remedy.endswith(".")
 
 
 def test_every_key_and_column_is_described() -> None:

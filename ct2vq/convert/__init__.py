@@ -12,16 +12,27 @@ from pathlib import Path
 from pydicom.uid import NuclearMedicineImageStorage, PositronEmissionTomographyImageStorage
 
 from ct2vq.convert.converted import Converted
-from ct2vq.convert.ct import ct_instances, ct_slice, finish_ct
-from ct2vq.convert.nm import check_counts, read_nm
+from ct2vq.convert.ct import finish_ct, read_only_ct
+from ct2vq.convert.facts import ct_acquisition, spect_acquisition
+from ct2vq.convert.limits import require_limits
+from ct2vq.convert.nm import check_counts, only_reconstruction, read_nm
 from ct2vq.convert.pt import read_pt
-from ct2vq.convert.series import inventory, list_objects, read_series
+from ct2vq.convert.series import drop_copies, inventory, list_objects
 from ct2vq.convert.sidecar import write
 from ct2vq.dicom.files import Collection, Source, collect
 from ct2vq.errors import DicomError
+from ct2vq.identity.guard import Guard, single_use_guard
 
 
-def convert_ct(source: Path | Source, volume: Path, sidecar: Path, settings: dict, case_id: str) -> None:
+def convert_ct(
+    source: Path | Source,
+    volume: Path,
+    sidecar: Path,
+    settings: dict,
+    case_id: str,
+    guard: Guard | None = None,
+    role: str = "ct",
+) -> None:
     """Convert one CT series to NIfTI.
 
     Args:
@@ -30,16 +41,25 @@ def convert_ct(source: Path | Source, volume: Path, sidecar: Path, settings: dic
         sidecar: `*.json` to write.
         settings: config block `convert`.
         case_id: the study's own name of the case.
+        guard: keeps identities in; without a study one whose secret ends with the process.
+        role: `ct` or `attenuation_ct`, for which the study sets no limits.
 
     Raises:
-        DicomError: the source does not hold exactly one complete, regular CT series.
+        DicomError: the source does not hold exactly one complete, regular CT series, or it breaks a limit.
     """
     converted, found = read_ct(source, settings)
-    write(converted, found, volume, sidecar, case_id, "ct")
+    require_limits(converted, role, settings["limits"])
+    write(converted, found, volume, sidecar, case_id, "ct", guard or single_use_guard())
 
 
 def convert_spect(
-    source: Path | Source, volume: Path, sidecar: Path, settings: dict, case_id: str, target: str
+    source: Path | Source,
+    volume: Path,
+    sidecar: Path,
+    settings: dict,
+    case_id: str,
+    target: str,
+    guard: Guard | None = None,
 ) -> None:
     """Convert one SPECT volume (NM reconstruction, or single-frame PT series) to NIfTI.
 
@@ -50,12 +70,14 @@ def convert_spect(
         settings: config block `convert`.
         case_id: the study's own name of the case.
         target: `perfusion` or `ventilation`.
+        guard: keeps identities in; without a study one whose secret ends with the process.
 
     Raises:
         DicomError: there is not exactly one reconstructed volume, or its geometry cannot be trusted.
     """
     converted, found = read_spect(source, settings)
-    write(converted, found, volume, sidecar, case_id, target)
+    require_limits(converted, target, settings["limits"])
+    write(converted, found, volume, sidecar, case_id, target, guard or single_use_guard())
 
 
 def read_ct(source: Path | Source, settings: dict) -> tuple[Converted, Collection]:
@@ -65,9 +87,10 @@ def read_ct(source: Path | Source, settings: dict) -> tuple[Converted, Collectio
         DicomError: as `convert_ct`.
     """
     found = collect(source)
-    converted = read_series(ct_instances(found), settings, ct_slice)
-    converted.notes += found.ignored_summary()
+    converted = read_only_ct(found, settings)
+    converted.notes += [f"W101 {line}" for line in found.ignored_summary()]
     finish_ct(converted, settings, found.root)
+    converted.facts["acquisition"] = ct_acquisition(converted, found.instances)
     return converted, found
 
 
@@ -78,7 +101,8 @@ def read_spect(source: Path | Source, settings: dict) -> tuple[Converted, Collec
         DicomError: as `convert_spect`.
     """
     found = collect(source)
-    instances = found.keep([NuclearMedicineImageStorage, PositronEmissionTomographyImageStorage])
+    kept = found.keep([NuclearMedicineImageStorage, PositronEmissionTomographyImageStorage])
+    instances = only_reconstruction(found, drop_copies(found, kept))
     if not instances:
         problem = f"no SPECT found; {inventory(found)}"
         raise DicomError("D203", problem, path=found.root, hint="one NM object or PT series expected")
@@ -91,6 +115,7 @@ def read_spect(source: Path | Source, settings: dict) -> tuple[Converted, Collec
             hint="name the file of the reconstruction in the cohort table",
         )
     converted = read_nm(nm[0]) if nm else read_pt(instances, settings)
-    converted.notes += found.ignored_summary()
+    converted.notes += [f"W101 {line}" for line in found.ignored_summary()]
     check_counts(converted, found.root)
+    converted.facts["acquisition"] = spect_acquisition(converted)
     return converted, found

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.uid import NuclearMedicineImageStorage
 
 from ct2vq.convert.converted import Converted
-from ct2vq.convert.facts import radiopharmaceutical
 from ct2vq.convert.opinion import SECOND_OPINION_MM, second_opinion
 from ct2vq.convert.series import UNITS, lossy_notes
-from ct2vq.dicom.attributes import attribute, number, numbers, text, texts
-from ct2vq.dicom.files import Instance, read_file
-from ct2vq.dicom.geometry import COSINE_TOLERANCE, grid_of, read_plane
+from ct2vq.dicom.attributes import attribute, items, number, numbers, text, texts
+from ct2vq.dicom.files import Collection, Instance, read_file, require_honest_size
+from ct2vq.dicom.geometry import COSINE_TOLERANCE, grid_of, read_plane, require_spacing
 from ct2vq.dicom.pixels import rescale, stored_values
 from ct2vq.errors import DicomError
 from ct2vq.volume import from_array, make_grid
@@ -32,28 +32,49 @@ NM_VECTORS = {
 }
 #: UCUM codes of real-world values that have a name here
 UCUM_UNITS = {"Bq/ml": "Bq/mL", "{counts}": "counts"}
-#: names of positron emitters as vendors write them: an image of one is PET, not SPECT
-POSITRON_EMITTERS = ("18f", "f-18", "68ga", "ga-68", "^18", "^68", "11c", "c-11", "fluorine", "gallium^68")
 
 
 def read_nm(instance: Instance) -> Converted:
     """A reconstructed SPECT in one multi-frame NM object (PS3.3 C.8.4)."""
-    _require_reconstruction(instance)
-    data, digest = read_file(instance.path)
-    stored = stored_values(data, instance.path)
-    frames = stored if stored.ndim == 3 else stored[np.newaxis]
-    if len(frames) < 2:
+    require_reconstruction(instance)
+    require_honest_size(instance)
+    count = int(number(instance.dataset, "NumberOfFrames", instance.path) or 1)
+    if count < 2:
         raise DicomError("D303", "one frame is not a volume", path=instance.path, key="NumberOfFrames")
-    order, notes = _frame_order(instance, len(frames))
-    grid, visible, more = _nm_grid(instance, len(frames))
-    opinion = second_opinion(instance.path, grid, visible)
-    values, units, scale_notes = _nm_values(data, frames, instance.path)
-    image = _proper(from_array(values[order], grid))
+    order, notes = frame_order(instance, count)
+    grid, rules, more = nm_grid(instance, count)
+    data, digest = read_file(instance.path)
+    frames = stored_values(data, instance.path)
+    del data.PixelData  # decoded: its room is the volume's
+    if frames.shape != tuple(reversed(grid.GetSize())):
+        problem = f"pixels of shape {frames.shape}, {tuple(reversed(grid.GetSize()))} expected"
+        raise DicomError("D410", problem, path=instance.path, key="NumberOfFrames")
+    opinion = second_opinion(instance.path, grid, rules)
+    slope, intercept, units, scale_notes = nm_scale(data, instance.path)
+    order, grid = _proper(order, grid)
+    image = from_array(_scaled(frames, order, slope, intercept), grid)
     facts = {"units": units, "second_opinion": opinion}
     return Converted(image, instance, [digest], facts, notes + more + scale_notes + lossy_notes([instance]))
 
 
-def _require_reconstruction(instance: Instance) -> None:
+def only_reconstruction(found: Collection, instances: list[Instance]) -> list[Instance]:
+    """The one emission reconstruction among several NM objects, the others set aside; all where it is not one."""
+    nm = [instance for instance in instances if instance.sop_class == NuclearMedicineImageStorage]
+    chosen = [instance for instance in nm if _is_reconstruction(instance)]
+    if len(nm) != len(instances) or len(chosen) != 1:
+        return instances
+    for instance in nm:
+        if instance is not chosen[0]:
+            found.ignored.append((instance.path, "NM object that is no emission reconstruction"))
+    return chosen
+
+
+def _is_reconstruction(instance: Instance) -> bool:
+    kinds = [kind.upper() for kind in texts(instance.dataset, "ImageType", instance.path)]
+    return kinds[2:3] == ["RECON TOMO"] and "TRANSMISSION" not in kinds
+
+
+def require_reconstruction(instance: Instance) -> None:
     """Refuse everything that shares the NM SOP class without being one reconstructed emission volume."""
     kinds = [kind.upper() for kind in texts(instance.dataset, "ImageType", instance.path)]
     kind = kinds[2] if len(kinds) > 2 else "(absent)"
@@ -76,11 +97,15 @@ def _require_reconstruction(instance: Instance) -> None:
             raise DicomError("D206", f"{reason} in one object, one volume expected", path=instance.path, key=keyword)
 
 
-def _frame_order(instance: Instance, frames: int) -> tuple[np.ndarray, list[str]]:
+def frame_order(instance: Instance, frames: int) -> tuple[np.ndarray, list[str]]:
     """Indices of the frames in the order of their slice numbers, which start at 1 (PS3.3 C.8.4.8)."""
+    slices = number(instance.dataset, "NumberOfSlices", instance.path)
+    if slices is not None and slices != frames:
+        problem = f"{frames} frames, but {slices:g} slices: several volumes in one object?"
+        raise DicomError("D312", problem, path=instance.path, key="NumberOfSlices")
     stated = texts(instance.dataset, "SliceVector", instance.path)
     if not stated:
-        return np.arange(frames), ["no slice vector: frames taken in stored order"]
+        return np.arange(frames), ["W301 no slice vector: frames taken in stored order"]
     slices = numbers(instance.dataset, "SliceVector", len(stated), instance.path)
     order = np.argsort(slices, kind="stable")
     if len(stated) != frames or not np.array_equal(slices[order], np.arange(1, frames + 1)):
@@ -93,26 +118,29 @@ def _frame_order(instance: Instance, frames: int) -> tuple[np.ndarray, list[str]
     return order, []
 
 
-def _nm_grid(instance: Instance, frames: int) -> tuple[sitk.Image, bool, list[str]]:
-    """The grid as stacked (left-handed where the spacing is negative), whether GDCM can see it too, and warnings."""
+def nm_grid(instance: Instance, frames: int) -> tuple[sitk.Image, list[str], list[str]]:
+    """The grid as stacked (left-handed where the spacing is negative), why GDCM may see another, and warnings."""
     geometry, notes = _nm_geometry(instance)
     plane = read_plane(instance, geometry)
-    visible = geometry is not instance.dataset
+    rules = ["gdcm_ignores_top_level_geometry"] if geometry is instance.dataset else []
     spacing = number(instance.dataset, "SpacingBetweenSlices", instance.path)
     if spacing is None:
-        spacing, visible = number(instance.dataset, "SliceThickness", instance.path), False
-        notes.append("no SpacingBetweenSlices: slice thickness used, stacking along the normal assumed")
-    if not spacing:
+        spacing = number(instance.dataset, "SliceThickness", instance.path)
+        rules.append("gdcm_guesses_spacing_without_positions")
+        notes.append("W302 no SpacingBetweenSlices: slice thickness used, stacking along the normal assumed")
+    if spacing:
+        require_spacing(abs(spacing), instance.path, "SpacingBetweenSlices")
+    else:
         problem = "neither spacing between slices nor slice thickness is known"
         raise DicomError("D313", problem, path=instance.path, key="SpacingBetweenSlices")
     # The sign tells whether slices follow the normal (row x column) or run against it (PS3.3 C.8.4.15).
-    return grid_of(plane, frames, abs(spacing), plane.normal * np.sign(spacing)), visible, notes
+    return grid_of(plane, frames, abs(spacing), plane.normal * np.sign(spacing)), rules, notes
 
 
 def _nm_geometry(instance: Instance) -> tuple[Dataset, list[str]]:
     """The item that holds position and orientation: the detector's (PS3.3 C.8.4.11), else the data set itself."""
-    items = attribute(instance.dataset, "DetectorInformationSequence", instance.path) or []
-    complete = [item for item in items if _has_plane(item, instance.path)]
+    detectors = items(instance.dataset, "DetectorInformationSequence", instance.path)
+    complete = [item for item in detectors if _has_plane(item, instance.path)]
     if not complete:
         return instance.dataset, []
     planes = [read_plane(instance, item) for item in complete]
@@ -124,7 +152,7 @@ def _nm_geometry(instance: Instance) -> tuple[Dataset, list[str]]:
         if apart > SECOND_OPINION_MM or turned > COSINE_TOLERANCE:
             problem = f"positions or orientations that differ ({apart:.2f} mm): several detectors or a wrong header"
             raise DicomError("D314", problem, path=instance.path, key="DetectorInformationSequence")
-    return complete[0], [f"{len(complete)} detectors with one geometry"] if len(complete) > 1 else []
+    return complete[0], [f"W303 {len(complete)} detectors with one geometry"] if len(complete) > 1 else []
 
 
 def _has_plane(dataset: Dataset, path: Path) -> bool:
@@ -133,33 +161,41 @@ def _has_plane(dataset: Dataset, path: Path) -> bool:
     )
 
 
-def _nm_values(data: Dataset, stored: np.ndarray, path: Path) -> tuple[np.ndarray, str, list[str]]:
-    """Frames `(frames, y, x)` as float32 in real-world units where the object maps to them, else rescaled counts."""
+def nm_scale(data: Dataset, path: Path) -> tuple[float, float, str, list[str]]:
+    """Slope, intercept and units: the real-world ones where the object maps to them, else those of rescaled counts."""
     units = UNITS.get(text(data, "Units", path) or "", "counts")
-    maps = attribute(data, "RealWorldValueMappingSequence", path) or []
+    maps = items(data, "RealWorldValueMappingSequence", path)
     if maps:
         slope = number(maps[0], "RealWorldValueSlope", path)
         intercept = number(maps[0], "RealWorldValueIntercept", path) or 0.0
         if not slope:
             problem = "a mapping without slope (lookup table?) is not supported"
             raise DicomError("D411", problem, path=path, key="RealWorldValueMappingSequence")
-        code = attribute(maps[0], "MeasurementUnitsCodeSequence", path) or [Dataset()]
+        code = items(maps[0], "MeasurementUnitsCodeSequence", path) or [Dataset()]
         unit = text(code[0], "CodeValue", path) or units
-        notes = [f"{len(maps)} real-world value mappings, the first used"] if len(maps) > 1 else []
-        return (stored * slope + intercept).astype(np.float32), UCUM_UNITS.get(unit, unit), notes
+        notes = [f"W404 {len(maps)} real-world value mappings, the first used"] if len(maps) > 1 else []
+        return slope, intercept, UCUM_UNITS.get(unit, unit), notes
     slope, intercept = rescale(data, path) or (1.0, 0.0)
-    return (stored * slope + intercept).astype(np.float32), units, []
+    return slope, intercept, units, []
 
 
-def _proper(image: sitk.Image) -> sitk.Image:
-    """The same voxels at the same places with a direction that is a rotation: slices reversed if it is a mirror."""
-    direction = np.reshape(image.GetDirection(), (3, 3)).copy()
+def _scaled(frames: np.ndarray, order: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Frames `(z, y, x)` in a new order as float32, one by one: no copy in double precision of the whole."""
+    values = np.empty(frames.shape, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is not finite is refused in the end
+        for k, i in enumerate(order):
+            values[k] = frames[i] * slope + intercept
+    return values
+
+
+def _proper(order: np.ndarray, grid: sitk.Image) -> tuple[np.ndarray, sitk.Image]:
+    """The same frames at the same places on a grid that is a rotation: reversed if it was a mirror."""
+    direction = np.reshape(grid.GetDirection(), (3, 3)).copy()
     if np.linalg.det(direction) > 0:
-        return image
-    last = image.TransformIndexToPhysicalPoint([0, 0, image.GetSize()[2] - 1])
-    array = np.ascontiguousarray(sitk.GetArrayViewFromImage(image)[::-1])
+        return order, grid
+    last = grid.TransformIndexToPhysicalPoint([0, 0, grid.GetSize()[2] - 1])
     direction[:, 2] *= -1
-    return from_array(array, make_grid(image.GetSize(), image.GetSpacing(), last, direction.ravel()))
+    return order[::-1], make_grid(grid.GetSize(), grid.GetSpacing(), last, direction.ravel())
 
 
 def check_counts(converted: Converted, path: Path) -> None:
@@ -168,7 +204,4 @@ def check_counts(converted: Converted, path: Path) -> None:
     if not np.isfinite(array).all() or array.max() <= 0:
         raise DicomError("D409", "the image holds no counts", path=path, key="PixelData")
     if array.min() < 0:
-        converted.notes.append(f"{float((array < 0).mean()):.2%} of the voxels are negative")
-    nuclide = radiopharmaceutical(converted.first)[1] or ""
-    if any(name in nuclide.lower() for name in POSITRON_EMITTERS):
-        converted.notes.append(f"{nuclide} is a positron emitter: PET, not SPECT")
+        converted.notes.append(f"W405 {float((array < 0).mean()):.2%} of the voxels are negative")

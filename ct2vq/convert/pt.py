@@ -26,7 +26,7 @@ def read_pt(instances: Sequence[Instance], settings: dict) -> Converted:
             raise DicomError(
                 "D207", f"a {refused} series, one static volume expected", path=first.path, key="SeriesType"
             )
-    converted = read_series(instances, settings, _pt_slice)
+    converted = read_series(instances, settings, pt_slice)
     units = text(first.dataset, "Units", first.path)
     converted.facts["units"] = UNITS.get(units or "", units or "unknown")
     return converted
@@ -40,7 +40,7 @@ def _common(instances: Sequence[Instance]) -> Path:
     return root
 
 
-def _pt_slice(instance: Instance, data: Dataset, notes: list[str]) -> np.ndarray:
+def pt_slice(instance: Instance, data: Dataset, notes: list[str]) -> np.ndarray:
     """One slice `(y, x)` in the series' units."""
     scale = rescale(data, instance.path)
     if scale is None:

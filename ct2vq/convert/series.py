@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from ct2vq.convert.converted import Converted
-from ct2vq.convert.sidecar import hashed
+from ct2vq.convert.opinion import opinion_of_slices
 from ct2vq.dicom.attributes import number, text
-from ct2vq.dicom.files import Collection, Instance, read_file
-from ct2vq.dicom.geometry import read_plane, stack
+from ct2vq.dicom.files import Collection, Instance, read_file, require_honest_size
+from ct2vq.dicom.geometry import Plane, Stack, read_plane, shifted, stack
 from ct2vq.errors import DicomError
+from ct2vq.files import sha256_file
 from ct2vq.volume import from_array
 
+#: gives one slice's values `(y, x)` in physical units; may add warnings to the list
+ReadSlice = Callable[[Instance, Dataset, list[str]], np.ndarray]
 UNITS = {"BQML": "Bq/mL", "CNTS": "counts", "PROPCNTS": "counts", "CPS": "counts/s", "PROPCPS": "counts/s"}
 
 
@@ -28,50 +32,101 @@ def require_one_series(instances: Sequence[Instance], root: Path) -> None:
     if len(groups) > 1:
         series = "; ".join(
             f"series {text(members[0].dataset, 'SeriesNumber', members[0].path) or 'without number'} "
-            f"[{hashed(uid) if uid else 'no UID'}] with {len(members)} file(s), "
+            f"{'' if uid else '[no UID] '}with {len(members)} file(s), "
             f"for example {members[0].path.relative_to(root)}"
             for uid, members in groups.items()
         )
         raise DicomError("D202", f"{len(groups)} series where one is expected: {series}", path=root, hint="keep one")
 
 
+def drop_copies(found: Collection, instances: Sequence[Instance]) -> list[Instance]:
+    """The images without exact copies (same instance UID, same bytes), which go on the ignored list."""
+    known: set[tuple[str, str]] = set()
+    uids = [text(instance.dataset, "SOPInstanceUID", instance.path) for instance in instances]
+    count = Counter(uids)
+    kept = []
+    for uid, instance in zip(uids, instances, strict=True):
+        if uid is not None and count[uid] > 1:
+            identity = (uid, sha256_file(instance.path))
+            if identity in known:
+                found.ignored.append((instance.path, "exact copy of another file"))
+                continue
+            known.add(identity)
+        kept.append(instance)
+    return kept
+
+
 def read_series(
-    instances: Sequence[Instance], settings: dict, read_slice: Callable[[Instance, Dataset, list[str]], np.ndarray]
+    instances: Sequence[Instance], settings: dict, read_slice: ReadSlice, outside: float | None = None
 ) -> Converted:
-    """Stack single-frame images; `read_slice(instance, data, notes)` gives a slice's values `(y, x)`."""
+    """Stack single-frame images into a volume.
+
+    Args:
+        instances: one image each, in any order.
+        settings: config block `convert`.
+        read_slice: how to read one.
+        outside: value beyond a slice where a tilted gantry's stack is straightened; None refuses such a stack.
+    """
+    for instance in instances:
+        require_honest_size(instance)
     planes = [read_plane(instance) for instance in instances]
-    order, grid, notes = stack(planes, settings)
-    ordered = [instances[i] for i in order]
-    array = np.empty((len(ordered), *planes[0].shape), dtype=np.float32)
-    digests, slice_notes = [], []
-    for k, instance in enumerate(ordered):
-        data, digest = read_file(instance.path)
-        values = read_slice(instance, data, slice_notes)
-        if values.shape != planes[0].shape:
-            raise DicomError("D410", f"pixels of shape {values.shape}, {planes[0].shape} expected", path=instance.path)
-        array[k] = values
-        digests.append(digest)
-    notes += sorted(set(slice_notes)) + _spacing_notes(ordered[0], grid.GetSpacing()[2], settings)
-    notes += lossy_notes(ordered)
+    stacked = stack(planes, settings, tilt=outside is not None and settings["gantry_tilt"] == "correct")
+    ordered = [instances[i] for i in stacked.order]
+    digests: list[str] = []
+    slice_notes: list[str] = []
+
+    def slices() -> Iterator[np.ndarray]:
+        for instance in ordered:
+            data, digest = read_file(instance.path)
+            digests.append(digest)
+            yield read_slice(instance, data, slice_notes)
+
+    array = fill(stacked, [planes[i] for i in stacked.order], slices(), outside)
+    notes = stacked.notes + sorted(set(slice_notes))
+    notes += spacing_notes(ordered[0], stacked.grid.GetSpacing()[2], settings) + lossy_notes(ordered)
     if text(ordered[0].dataset, "SeriesInstanceUID", ordered[0].path) is None:
-        notes.append("no series UID: all files taken for one series")
-    return Converted(from_array(array, grid), ordered[0], digests, {}, notes)
+        notes.append("W201 no series UID: all files taken for one series")
+    return Converted(
+        from_array(array, stacked.grid),
+        ordered[0],
+        digests,
+        {"second_opinion": opinion_of_slices(planes, stacked)},
+        notes,
+    )
 
 
-def _spacing_notes(instance: Instance, spacing: float, settings: dict) -> list[str]:
+def fill(stacked: Stack, planes: Sequence[Plane], slices: Iterable[np.ndarray], outside: float | None) -> np.ndarray:
+    """The volume `(z, y, x)`, float32, of slices `(y, x)` given one by one, with their planes, in the stack's order.
+
+    Raises:
+        DicomError: a slice has another size than its header says.
+    """
+    columns, rows, count = stacked.grid.GetSize()
+    array = np.empty((count, rows, columns), dtype=np.float32)
+    leans = stacked.offsets.any()
+    for k, (plane, values) in enumerate(zip(planes, slices, strict=True)):
+        if values.shape != plane.shape:
+            raise DicomError("D410", f"pixels of shape {values.shape}, {plane.shape} expected", path=plane.path)
+        array[k] = shifted(values, stacked.offsets[k], (rows, columns), outside or 0.0) if leans else values
+    return array
+
+
+def spacing_notes(instance: Instance, spacing: float, settings: dict) -> list[str]:
     """Positions win over the attributes that only describe them; a disagreement is said."""
     notes = []
     for keyword in ("SliceThickness", "SpacingBetweenSlices"):
         stated = number(instance.dataset, keyword, instance.path)
         if stated is not None and abs(abs(stated) - spacing) > float(settings["slice_tolerance_mm"]):
-            notes.append(f"{keyword} is {stated:g} mm, but the positions lie {spacing:.4g} mm apart: positions used")
+            notes.append(
+                f"W304 {keyword} is {stated:g} mm, but the positions lie {spacing:.4g} mm apart: positions used"
+            )
     return notes
 
 
 def lossy_notes(instances: Sequence[Instance]) -> list[str]:
     """A warning if images underwent lossy compression, now or before."""
     lossy = sum(text(i.dataset, "LossyImageCompression", i.path) == "01" for i in instances)
-    return [f"{lossy} file(s) underwent lossy compression: values are not exact"] if lossy else []
+    return [f"W406 {lossy} file(s) underwent lossy compression: values are not exact"] if lossy else []
 
 
 def inventory(found: Collection) -> str:

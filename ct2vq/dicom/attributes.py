@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.valuerep import PersonName
 
 from ct2vq.errors import DicomError
 
@@ -32,7 +34,9 @@ def text(dataset: Dataset, keyword: str, path: Path) -> str | None:
     value = attribute(dataset, keyword, path)
     if value is None:
         return None
-    parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
+    if isinstance(value, Sequence | bytes):
+        raise DicomError("D106", "text expected, found a sequence or raw bytes", path=path, key=keyword)
+    parts = [value] if isinstance(value, str | PersonName) or not hasattr(value, "__iter__") else value
     return "\\".join(str(part).strip() for part in parts)
 
 
@@ -53,11 +57,19 @@ def numbers(dataset: Dataset, keyword: str, count: int, path: Path) -> np.ndarra
         return None
     try:
         array = np.atleast_1d(np.asarray(value, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise DicomError("D106", f"{count} number(s) expected, found {value!r}", path=path, key=keyword) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DicomError(
+            "D106", f"{count} number(s) expected, found {_short(value)}", path=path, key=keyword
+        ) from error
     if array.shape != (count,) or not np.isfinite(array).all():
-        raise DicomError("D106", f"{count} finite number(s) expected, found {value!r}", path=path, key=keyword)
+        raise DicomError("D106", f"{count} finite number(s) expected, found {_short(value)}", path=path, key=keyword)
     return array
+
+
+def _short(value: Any) -> str:
+    """A value for a message, cut off where a wrong type makes it long."""
+    shown = type(value).__name__ if isinstance(value, Sequence) else repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
 def number(dataset: Dataset, keyword: str, path: Path) -> float | None:
@@ -76,6 +88,20 @@ def required_numbers(dataset: Dataset, keyword: str, count: int, path: Path) -> 
     if value is None:
         raise DicomError("D107", "the attribute is missing", path=path, key=keyword, hint="is the file complete?")
     return value
+
+
+def items(dataset: Dataset, keyword: str, path: Path) -> list[Dataset]:
+    """The items of a sequence, none where it is absent.
+
+    Raises:
+        DicomError: the attribute is no sequence.
+    """
+    value = attribute(dataset, keyword, path)
+    if value is None:
+        return []
+    if not isinstance(value, Sequence):
+        raise DicomError("D106", f"a sequence expected, found {_short(value)}", path=path, key=keyword)
+    return list(value)
 
 
 def first_line(error: Exception) -> str:

@@ -8,55 +8,71 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.pixels import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
-from ct2vq.dicom.attributes import attribute, first_line, number
+from ct2vq.dicom.attributes import attribute, first_line, items, number, required_numbers
+from ct2vq.dicom.files import NATIVE_SYNTAXES, transfer_syntax
 from ct2vq.errors import DicomError
 
 
 def stored_values(dataset: Dataset, path: Path) -> np.ndarray:
     """The stored values `(rows, columns)` or `(frames, rows, columns)` before any rescale.
 
-    Compressed data that pydicom has no plugin for (JPEG lossless, JPEG-LS) is decoded by GDCM through SimpleITK.
+    Signed as the header says; bits above `BitsStored` (overlays, rubbish) are dropped and the sign extended
+    (PS3.5 8.1.1), which pydicom does. JPEG with 12 bits has no plugin in pydicom: GDCM decodes it through SimpleITK.
 
     Raises:
         DicomError: colour image, no pixel data, fewer pixels than announced, or a codec that nobody here knows.
     """
-    if (attribute(dataset, "SamplesPerPixel", path) or 1) != 1:
+    if (number(dataset, "SamplesPerPixel", path) or 1) != 1:
         raise DicomError(
             "D401", "a colour image (screenshot?) holds no measured values", path=path, key="SamplesPerPixel"
         )
     if "PixelData" not in dataset:
         raise DicomError("D402", "the file holds no pixel data", path=path, key="PixelData", hint="is it complete?")
+    syntax = transfer_syntax(dataset, path)
+    if syntax in (*NATIVE_SYNTAXES, DeflatedExplicitVRLittleEndian):
+        _require_no_more(dataset, path)
+    if syntax == JPEGExtended12Bit and number(dataset, "BitsStored", path) == 12:
+        return _decode_with_gdcm(dataset, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dataset.pixel_array
+            # Not `dataset.pixel_array`, which keeps a second copy.
+            return pixel_array(dataset)
     except Exception as error:  # every codec raises its own kinds
-        syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
-        if not syntax.is_compressed:
-            problem = f"the pixel data cannot be read: {first_line(error)}"
-            raise DicomError("D403", problem, path=path, key="PixelData", hint="is the file truncated?") from error
-        return _decode_with_gdcm(dataset, path, syntax)
+        problem = f"the pixel data ({syntax.name or 'unknown encoding'}) cannot be decoded: {first_line(error)}"
+        hint = "is the file truncated? else decompress it, for example with `gdcmconv --raw`"
+        raise DicomError("D403", problem, path=path, key="PixelData", hint=hint) from error
 
 
-def _decode_with_gdcm(dataset: Dataset, path: Path, syntax: UID) -> np.ndarray:
+def _require_no_more(dataset: Dataset, path: Path) -> None:
+    """Refuse uncompressed pixel data that hold a row or column more than the header tells: one of them is wrong."""
+    names = ("Rows", "Columns", "BitsAllocated")
+    rows, columns, bits = (required_numbers(dataset, name, 1, path)[0] for name in names)
+    expected = rows * columns * bits / 8 * (number(dataset, "NumberOfFrames", path) or 1)
+    found = len(attribute(dataset, "PixelData", path) or b"")
+    if found - expected >= max(2, min(rows, columns) * bits / 8):
+        problem = f"{found} bytes of pixels, {expected:g} expected for {rows:g} x {columns:g} pixels"
+        raise DicomError("D410", problem, path=path, key="PixelData", hint="the header or the pixels are wrong")
+
+
+def _decode_with_gdcm(dataset: Dataset, path: Path) -> np.ndarray:
     """Decode with GDCM, which applies the rescale: it is taken back to get the stored integers."""
     try:
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat64))
     except RuntimeError as error:
         raise DicomError(
             "D403",
-            f"the pixel data ({syntax.name}) cannot be decoded",
+            "the pixel data (JPEG with 12 bits) cannot be decoded",
             path=path,
             key="PixelData",
-            hint="is the file truncated? else decompress it, for example with `gdcmconv --raw`",
+            hint="is the file truncated?",
         ) from error
-    slope = number(dataset, "RescaleSlope", path)
-    intercept = number(dataset, "RescaleIntercept", path)
-    values = np.rint((values - (intercept or 0.0)) / (slope or 1.0)).astype(np.int32)
-    frames = int(attribute(dataset, "NumberOfFrames", path) or 1)
-    return values[0] if frames == 1 and values.ndim == 3 else values
+    slope, intercept = rescale(dataset, path) or (1.0, 0.0)
+    values = np.rint((values - intercept) / slope).astype(np.int32)
+    return values[0] if len(values) == 1 else values
 
 
 def padding(dataset: Dataset, path: Path) -> tuple[float, float] | None:
@@ -67,7 +83,7 @@ def padding(dataset: Dataset, path: Path) -> tuple[float, float] | None:
     high = number(dataset, "PixelPaddingRangeLimit", path)
     bounds = [low, low if high is None else high]
     if attribute(dataset, "PixelRepresentation", path) == 1:
-        bits = int(attribute(dataset, "BitsAllocated", path) or 16)
+        bits = int(number(dataset, "BitsAllocated", path) or 16)
         # Some vendors write a signed padding value as unsigned.
         bounds = [value - 2**bits if value >= 2 ** (bits - 1) else value for value in bounds]
     return min(bounds), max(bounds)
@@ -79,7 +95,7 @@ def rescale(dataset: Dataset, path: Path) -> tuple[float, float] | None:
     Raises:
         DicomError: a lookup table, or a slope of zero.
     """
-    if attribute(dataset, "ModalityLUTSequence", path) is not None:
+    if items(dataset, "ModalityLUTSequence", path):
         raise DicomError("D404", "values behind a lookup table are not supported", path=path, key="ModalityLUTSequence")
     slope, intercept = number(dataset, "RescaleSlope", path), number(dataset, "RescaleIntercept", path)
     if slope is None and intercept is None:

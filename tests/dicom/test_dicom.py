@@ -37,12 +37,14 @@ def test_stack_finds_order_and_grid_in_any_orientation(seed, step, shuffle) -> N
     given_order = list(range(7))
     shuffle.shuffle(given_order)
     given = [planes([k * step for k in range(7)], axes)[i] for i in given_order]
-    order, grid, notes = stack(given, SETTINGS)
+    stacked = stack(given, SETTINGS)
+    order, grid = stacked.order, stacked.grid
     assert [given_order[i] for i in order] == list(range(7))
     assert np.isclose(grid.GetSpacing()[2], step)
     assert np.allclose(np.reshape(grid.GetDirection(), (3, 3)), axes, atol=1e-9)
     assert np.allclose(grid.TransformIndexToPhysicalPoint([0, 0, 6]), given[order[6]].position, atol=1e-6)
-    assert notes == []
+    assert stacked.notes == []
+    assert not stacked.offsets.any()
 
 
 @pytest.mark.parametrize(
@@ -82,10 +84,10 @@ def test_stack_refuses_gantry_tilt() -> None:
 def test_stack_refuses_a_second_orientation_or_matrix() -> None:
     given = planes([0, 3, 6])
     turned = Plane(Path("turned"), *np.eye(3)[[0, 2]], given[0].position, (1.5, 2.5), (4, 5))
-    with pytest.raises(DicomError, match=r"turned.*more than one orientation"):
+    with pytest.raises(DicomError, match=r"D306 .*3 slice\(s\) with orientation .*but 1 with another.*turned"):
         stack([*given, turned], SETTINGS)
     small = Plane(Path("small"), *np.eye(3)[:2], given[0].position, (1.5, 2.5), (3, 5))
-    with pytest.raises(DicomError, match=r"small.*matrix"):
+    with pytest.raises(DicomError, match=r"D304 .*3 slice\(s\) with matrix .*but 1 with another.*small"):
         stack([*given, small], SETTINGS)
 
 

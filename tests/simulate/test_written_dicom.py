@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
+from ct2vq.config import complete_config
 from ct2vq.convert import convert_ct, convert_spect
 from ct2vq.dicom.pixels import stored_values
 from ct2vq.errors import ConfigError, GeometryError
@@ -27,7 +28,7 @@ from ct2vq.simulate.dicom import ACQUISITIONS, HABITS, Acquisition, CtProtocol, 
 from ct2vq.simulate.identity import ROLES, TOKEN, Identity, planted_identities
 from ct2vq.volume import corners, from_array, make_grid, read_volume, to_array
 
-CONVERT = {"slice_tolerance_mm": 0.05, "tilt_tolerance_deg": 0.1, "hu_plausibility": True, "hu_min_fraction": 0.001}
+CONVERT = complete_config({"study": "tests"})["convert"]
 CONTRAST = CtProtocol("SHARP", thickness_mm=3.0, contrast_agent="Iomeprol 350", kvp=100.0, mas=75.0)
 SPECT_GRID = make_grid((20, 24, 12), (4.0, 5.0, 6.5), (-40.1, -50.2, 300.3))
 CT_GRID = make_grid((40, 32, 9), (0.9765625, 1.25, 2.5), (-50.123, -60.2, 310.3))
@@ -199,7 +200,7 @@ def test_convert_gives_the_written_voxels_in_their_places(written, habit, role, 
     units = "HU" if "ct" in role else {"CNTS": "counts", "BQML": "Bq/mL"}[HABITS[habit].units]
     assert sidecar["units"] == units
     assert sidecar["manufacturer"] == HABITS[habit].manufacturer
-    thickness = ["SliceThickness is 3 mm, but the positions lie 2.5 mm apart: positions used"]
+    thickness = ["W304 SliceThickness is 3 mm, but the positions lie 2.5 mm apart: positions used"]
     assert sidecar["warnings"] == (thickness if role == "ct" else [])
     if "ct" not in role:
         assert sidecar["attenuation_corrected"] and sidecar["radiopharmaceutical"] == dicom.TRACERS[role].name

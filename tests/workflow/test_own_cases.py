@@ -1,6 +1,8 @@
 """A hospital's own cases: a cohort table, raw DICOM folders, and what is wrong in some of them."""
 
+import re
 import shutil
+import sys
 
 import pytest
 from studies import CASES, Result, Study, contents, files_under, table_study, write_cases
@@ -76,13 +78,19 @@ def test_a_case_without_the_cameras_ct_is_registered_rigidly_and_says_so(convert
         ("empty-slice", ("data/dicom/empty-slice/ct/", "the file is empty (0 bytes)")),
     ],
 )
-def test_a_bad_case_fails_by_itself_and_names_its_file(converted, case, said):
+def test_a_bad_case_fails_by_itself_and_its_file_can_be_found(converted, case, said):
+    """The log names no file, but an id that `ct2vq where` leads to it."""
     study, result = converted
+    path, problem = said
     assert result.returncode != 0
     log = study.path(f"logs/convert/{case}/ct.log").read_text(encoding="utf-8")
-    for text in said:
-        assert text in log, log
-        assert text in result.output
+    assert problem in log, log
+    assert problem in result.output
+    assert "data/dicom" not in log + result.output
+    name = re.search(r"file ([0-9a-f]{10})", log)[1]
+    assert name in result.output
+    found = study._finish(study.start(sys.executable, "-m", "ct2vq", "where", name)).require_success()
+    assert found.output.startswith(path), found.output
     assert "Traceback" not in log
     assert not study.path(f"results/convert/{case}/ct.nii.gz").exists()
     assert not study.path(f"results/crop/{case}").exists() or not list(files_under(study.path(f"results/crop/{case}")))

@@ -75,7 +75,7 @@ def test_no_script_reads_the_whole_configuration():
 def test_params_are_plain_values(finished):
     """What Snakemake compares between runs must be the same text in every process: no paths, sets or objects."""
     records = [json.loads(path.read_text()) for path in finished.path(".snakemake/metadata").iterdir()]
-    assert {record["rule"] for record in records} == set(RULES)
+    assert {record["rule"] for record in records} == {rule for rule in RULES if RULES[rule][0] != "check"}
     for record in records:
         for param in record["params"]:
             value = ast.literal_eval(param)

@@ -1,4 +1,6 @@
 # convert: raw DICOM to NIfTI in patient space, checked; nothing identifying leaves this stage.
+#
+# Params and inputs end in Snakemake's records, so they name no raw file: a job finds its own in the private folder.
 
 
 rule convert_ct:
@@ -7,6 +9,7 @@ rule convert_ct:
     output:
         volume="results/convert/{case}/{volume}.nii.gz",
         sidecar="results/convert/{case}/{volume}.json",
+        deidentified="results/convert/{case}/{volume}_deidentified.tsv",
     log:
         "logs/convert/{case}/{volume}.log",
     benchmark:
@@ -22,7 +25,9 @@ rule convert_ct:
     params:
         code=code_digest("scripts/convert_ct.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.volume),
-        source=lambda wildcards: COHORT[wildcards.case].sources[wildcards.volume],
+        patient=lambda wildcards: COHORT[wildcards.case].patient_id,
+        private=config["cohort"]["private"],
+        secret=STORE.fingerprint(),
         settings=config["convert"],
     script:
         "../../scripts/convert_ct.py"
@@ -34,6 +39,7 @@ rule convert_spect:
     output:
         volume="results/convert/{case}/{target}.nii.gz",
         sidecar="results/convert/{case}/{target}.json",
+        deidentified="results/convert/{case}/{target}_deidentified.tsv",
     log:
         "logs/convert/{case}/{target}.log",
     benchmark:
@@ -47,7 +53,36 @@ rule convert_spect:
     params:
         code=code_digest("scripts/convert_spect.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.target),
-        source=lambda wildcards: COHORT[wildcards.case].sources[wildcards.target],
+        patient=lambda wildcards: COHORT[wildcards.case].patient_id,
+        private=config["cohort"]["private"],
+        secret=STORE.fingerprint(),
         settings=config["convert"],
     script:
         "../../scripts/convert_spect.py"
+
+
+rule convert_cohort:
+    input:
+        sidecars=[
+            f"results/convert/{case.case_id}/{volume}.json"
+            for case in COHORT.cases
+            for volume in case.sources
+        ],
+    output:
+        table="results/convert/cohort.tsv",
+    log:
+        "logs/convert/cohort.log",
+    benchmark:
+        "benchmarks/convert/cohort.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code_digest("scripts/convert_cohort.py"),
+        patients=patients_of(COHORT.case_ids),
+        limits=config["convert"]["limits"],
+    script:
+        "../../scripts/convert_cohort.py"

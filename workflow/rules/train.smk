@@ -1,4 +1,6 @@
 # train: one model on one fold; checkpoints live under work/train and outlive a failed or killed job.
+#
+# The cohort's table is `ancient`: a training waits for the check of the cohort, but another case does not repeat it.
 
 
 rule train:
@@ -6,6 +8,7 @@ rule train:
         images=lambda wildcards: model_inputs(
             wildcards, MODELS[wildcards.model]["targets"]
         ),
+        cohort=ancient("results/convert/cohort.tsv"),
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         history="results/train/{model}/fold{fold}/history.tsv",
@@ -44,6 +47,7 @@ rule train_baseline:
         images=lambda wildcards: model_inputs(
             wildcards, MODELS[wildcards.model]["targets"]
         ),
+        cohort=ancient("results/convert/cohort.tsv"),
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         record="results/train/{model}/fold{fold}/run.json",

@@ -1,0 +1,26 @@
+"""Adapter of the rule `check`: the table of problems on the terminal, and status 1 if there are errors."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.check import problem_lines
+        from ct2vq.errors import Ct2vqError
+        from ct2vq.files import write_text
+
+        lines, errors = problem_lines(Path(snakemake.input.problems))
+        print("\n".join(["", *lines, ""]), flush=True)
+        if errors:
+            raise Ct2vqError(f"{errors} error(s) in the raw images", path=snakemake.input.problems)
+        write_text("\n".join(lines) + "\n", Path(snakemake.output.passed))

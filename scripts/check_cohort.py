@@ -1,0 +1,26 @@
+"""Adapter of the rule `check_cohort`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.check import check_cohort
+
+        check_cohort(
+            [Path(path) for path in snakemake.input.problems],
+            [Path(path) for path in snakemake.input.facts],
+            snakemake.params.patients,
+            snakemake.params.limits,
+            Path(snakemake.output.problems),
+        )

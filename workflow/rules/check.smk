@@ -1,0 +1,77 @@
+# check: everything that is wrong with the raw images of all cases at once; nothing is converted.
+
+
+rule check_case:
+    input:
+        manifest=raw_input,
+    output:
+        problems="results/check/{case}.tsv",
+        facts="results/check/{case}.json",
+    log:
+        "logs/check/{case}.log",
+    benchmark:
+        "benchmarks/check/{case}.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_digest("scripts/check_case.py"),
+        raw=lambda wildcards: {
+            volume: raw_digest(wildcards, volume)
+            for volume in COHORT[wildcards.case].sources
+        },
+        volumes=lambda wildcards: list(COHORT[wildcards.case].sources),
+        patient=lambda wildcards: COHORT[wildcards.case].patient_id,
+        private=config["cohort"]["private"],
+        secret=STORE.fingerprint(),
+        settings=config["convert"],
+    script:
+        "../../scripts/check_case.py"
+
+
+rule check_cohort:
+    input:
+        problems=expand("results/check/{case}.tsv", case=COHORT.case_ids),
+        facts=expand("results/check/{case}.json", case=COHORT.case_ids),
+    output:
+        problems="results/check/problems.tsv",
+    log:
+        "logs/check/problems.log",
+    benchmark:
+        "benchmarks/check/problems.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code_digest("scripts/check_cohort.py"),
+        patients=patients_of(COHORT.case_ids),
+        limits=config["convert"]["limits"],
+    script:
+        "../../scripts/check_cohort.py"
+
+
+rule check:
+    input:
+        problems="results/check/problems.tsv",
+    output:
+        passed="results/check/passed.txt",
+    log:
+        "logs/check/check.log",
+    benchmark:
+        "benchmarks/check/check.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code_digest("scripts/check.py"),
+    script:
+        "../../scripts/check.py"
