@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-discover realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-discover realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -80,6 +80,9 @@ bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/
 
 bench-spect: $(READY)  ## compare the two fidelities of simulated SPECT (needs requirements-osem.txt; 20 minutes): docs/benchmarks/spect.tsv
 	$(BIN)/python docs/benchmarks/run_spect.py
+
+docs-hostile: $(READY)  ## docs/hostile_files.md: what becomes of damaged and unusual files (needs CT2VQ_REALDATA for all of them)
+	$(BIN)/python docs/make_hostile.py
 
 bench-docs: $(READY)  ## docs/benchmarks.md from docs/benchmarks/*.tsv
 	$(BIN)/python docs/make_benchmarks.py
