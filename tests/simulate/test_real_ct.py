@@ -467,7 +467,7 @@ def test_fluid_cannot_be_painted(scan: Scan) -> None:
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, ["simulate-on", str(tmp_path), "--output", str(tmp_path / "out")])
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"ct2vq: file {tmp_path}: no DICOM image found")
+    assert done.stderr.startswith(f"ct2vq: D105 file {tmp_path}: no DICOM image found")
     assert not (tmp_path / "out").exists()
     with pytest.raises(DicomError):
         real_ct.read_scan(tmp_path, None, CONFIG)
