@@ -42,7 +42,7 @@ def convert_ct(
         settings: config block `convert`.
         case_id: the study's own name of the case.
         guard: keeps identities in; without a study one whose secret ends with the process.
-        role: `ct` or `attenuation_ct`, for which the study sets no limits.
+        role: `ct`, or a camera's own CT (`attenuation_ct`, or of one target), for which the study sets no limits.
 
     Raises:
         DicomError: the source does not hold exactly one complete, regular CT series, or it breaks a limit.

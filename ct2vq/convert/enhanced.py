@@ -6,7 +6,7 @@ shared ones (C.7.6.16).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from ct2vq.convert.converted import Converted
 from ct2vq.convert.opinion import second_opinion
 from ct2vq.convert.series import fill, lossy_notes, spacing_notes
-from ct2vq.dicom.attributes import items, number, text
+from ct2vq.dicom.attributes import items, number, text, texts
 from ct2vq.dicom.files import Instance, read_file, require_honest_size
 from ct2vq.dicom.geometry import Plane, make_plane, stack
 from ct2vq.dicom.pixels import stored_values
@@ -26,6 +26,7 @@ from ct2vq.volume import from_array
 #: (functional group, attribute) that must not differ between the frames of one volume, with the reason for a refusal
 ONE_OF = {
     ("FrameContentSequence", "StackID"): "several stacks",
+    ("FrameContentSequence", "FrameAcquisitionNumber"): "several acquisitions",
     ("FrameContentSequence", "TemporalPositionIndex"): "several times (dynamic)",
     ("FrameContentSequence", "TemporalPositionTimeOffset"): "several times (dynamic)",
     ("CTImageFrameTypeSequence", "FrameType"): "several kinds of frames",
@@ -48,6 +49,9 @@ def read_enhanced(instance: Instance, settings: dict, values_of: Rescale, outsid
     for (group, keyword), reason in ONE_OF.items():
         if len({text(frame.group(group), keyword, instance.path) for frame in frames}) > 1:
             raise DicomError("D210", f"{reason} in one object, one volume expected", path=instance.path, key=keyword)
+    kinds = [kind.upper() for kind in texts(frames[0].group("CTImageFrameTypeSequence"), "FrameType", instance.path)]
+    if "LOCALIZER" in kinds:
+        raise DicomError("D210", "localizer frames, slices expected", path=instance.path, key="FrameType")
     planes = [frame.plane(k) for k, frame in enumerate(frames, 1)]
     stacked = stack(planes, settings, tilt=settings["gantry_tilt"] == "correct")
     data, digest = read_file(instance.path)
@@ -64,6 +68,7 @@ def read_enhanced(instance: Instance, settings: dict, values_of: Rescale, outsid
 
     array = fill(stacked, [planes[i] for i in stacked.order], slices(), outside)
     first = Instance(instance.path, _flat(instance, frames[stacked.order[0]]), instance.sop_class)
+    _tell_thickest(first, frames)
     notes = stacked.notes + sorted(set(notes)) + spacing_notes(first, stacked.grid.GetSpacing()[2], settings)
     opinion = second_opinion(instance.path, stacked.grid, ["enhanced_multiframe"])
     return Converted(
@@ -109,6 +114,17 @@ def _frames(instance: Instance) -> list[_Frame]:
         problem = f"{len(own)} per-frame functional groups for {count} frames"
         raise DicomError("D107", problem, path=path, key="PerFrameFunctionalGroupsSequence", hint="export it again")
     return [_Frame(instance, item, shared[0]) for item in own]
+
+
+def _tell_thickest(first: Instance, frames: Sequence[_Frame]) -> None:
+    """Limits judge the worst slice: the thickest frame's thickness stands in the header that stands for all."""
+    try:
+        stated = [number(frame.group("PixelMeasuresSequence"), "SliceThickness", first.path) for frame in frames]
+    except DicomError:  # only a fact, said by `spacing_notes` if it is the first slice's
+        return
+    known = [value for value in stated if value is not None]
+    if known and max(known) != number(first.dataset, "SliceThickness", first.path):
+        first.dataset.SliceThickness = max(known)
 
 
 def _flat(instance: Instance, frame: _Frame) -> Dataset:

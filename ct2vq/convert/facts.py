@@ -46,8 +46,8 @@ NUCLIDES = {
 }
 #: names of positron emitters as vendors write them: an image of one is PET, not SPECT
 POSITRON_EMITTERS = (
-    r"18.?f|f.?18|fluor|68.?ga|ga.?68|gallium.?68|11.?c(?![a-z])|c.?11(?!\d)|82.?rb|rb.?82|13.?n(?![a-z])"
-    r"|64.?cu|cu.?64|89.?zr|zr.?89|124.?i(?!n)|i.?124"
+    r"18.?f|f.?18|fluor|68.?ga|ga.?68|gallium.?68|82.?rb|rb.?82|64.?cu|cu.?64|89.?zr|zr.?89|124.?i(?!n)|i.?124"
+    r"|(?<!\d)11.?c(arbon)?(?![a-z])|(?<![a-z])c.?11(?!\d)|(?<!\d)13.?n(itrogen)?(?![a-z])|(?<![a-z])n.?13(?!\d)"
 )
 #: a stored activity above this is in Bq, whatever the object: a therapy gives 10,000 MBq, and 0.1 MBq is no dose
 LARGEST_MBQ = 1e5
@@ -59,13 +59,21 @@ def ct_acquisition(converted: Converted, instances: Sequence[Instance]) -> dict[
     The time is not among them: see `acquisition_time`. Nor is the kernel, whose name is free text.
 
     Args:
-        converted: the volume; its first slice stands for all but the exposure.
-        instances: the objects beside it: those of its series tell the mean exposure.
+        converted: the volume; its first slice stands for all but the exposure and the thickness.
+        instances: the objects beside it: those of its series tell the mean exposure and the thickest slice.
     """
     first = converted.first
     series = _text(first, "SeriesInstanceUID")
-    slices = [instance for instance in instances if _text(instance, "SeriesInstanceUID") == series]
+    slices = [
+        instance
+        for instance in instances
+        if _text(instance, "SeriesInstanceUID") == series
+        and instance.sop_class == first.sop_class
+        and "LOCALIZER" not in (_text(instance, "ImageType") or "").upper()
+    ]
+    thicknesses = [_number(instance, "SliceThickness") for instance in (first, *slices)]
     return _common(converted) | {
+        "slice_thickness_mm": max((value for value in thicknesses if value is not None), default=None),
         "tube_voltage_kv": _number(first, "KVP"),
         "exposure_mas": _mean(slices, "Exposure"),
         "tube_current_ma": _mean(slices, "XRayTubeCurrent"),
@@ -128,7 +136,12 @@ def acquisition_time(instance: Instance) -> datetime | None:
 
 def attenuation_corrected(corrected: list[str], method: str | None) -> bool | None:
     """Whether attenuation was corrected for; None where the header says nothing about corrections."""
-    if "ATTN" in corrected or (method or "NONE").upper() != "NONE":
+    return correction_made("ATTN", corrected, method)
+
+
+def correction_made(term: str, corrected: list[str], method: str | None) -> bool | None:
+    """Whether a correction was made: its term of CorrectedImage is listed, or a method is named that is not NONE."""
+    if term in corrected or (method or "NONE").upper() != "NONE":
         return True
     return False if corrected or method else None
 
@@ -179,7 +192,7 @@ def _corrections(instance: Instance) -> dict[str, str]:
     }
     found = {}
     for name, (term, keyword) in methods.items():
-        made = attenuation_corrected(["ATTN"] if term in listed else listed, _text(instance, keyword))
+        made = correction_made(term, listed, _text(instance, keyword))
         found[name] = {True: "yes", False: "no", None: "unknown"}[made]
     return found
 
@@ -196,6 +209,9 @@ def _nuclide(instance: Instance) -> str:
 
 
 def _is_positron_emitter(instance: Instance) -> bool:
+    item = _first_item(instance.dataset, "RadiopharmaceuticalInformationSequence", instance.path)
+    if (_number_in(item, "RadionuclidePositronFraction", instance.path) or 0) > 0:
+        return True
     return bool(re.search(POSITRON_EMITTERS, (radiopharmaceutical(instance)[1] or "").lower()))
 
 

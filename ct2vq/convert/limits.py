@@ -59,11 +59,11 @@ def volume_problems(
 ) -> list[Problem]:
     """Limits that one volume breaks.
 
-    The camera's own CT (`attenuation_ct`) is only registered, no network sees it: limits are for the `ct`.
+    A camera's own CT (`attenuation_ct`, or of one target) is only registered, no network sees it: limits are for `ct`.
 
     Args:
         acquisition: the volume's facts.
-        volume: `ct`, `attenuation_ct`, `perfusion` or `ventilation`.
+        volume: one of `ct2vq.cohort.VOLUMES`.
         limits: config block `convert.limits`.
         kernel: the convolution kernel as the header spells it.
     """
@@ -194,7 +194,9 @@ def _shared_images(volumes: Sequence[VolumeFacts]) -> list[tuple[str, str, Probl
         if content is None or len(group) < 2:
             continue
         names = ", ".join(f"{volume.case_id} {volume.volume}" for volume in group)
-        same = len({volume.patient_id for volume in group}) == 1 and len({volume.volume for volume in group}) == 1
+        # one CT of a patient may serve as CT and as the camera's own, for one target or for both
+        kinds = {volume.volume if volume.volume in TARGETS else "ct" for volume in group}
+        same = len({volume.patient_id for volume in group}) == 1 and len(kinds) == 1
         text = f"the same files stand behind {names}"
         problems.append((group[0].case_id, group[0].volume, Problem("W504" if same else "D509", text)))
     return problems

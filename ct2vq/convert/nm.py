@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from pydicom.uid import NuclearMedicineImageStorage
 
 from ct2vq.convert.converted import Converted
 from ct2vq.convert.opinion import SECOND_OPINION_MM, second_opinion
-from ct2vq.convert.series import UNITS, lossy_notes
-from ct2vq.dicom.attributes import attribute, items, number, numbers, text, texts
+from ct2vq.convert.real_world import Mapping, covering, mapped, nm_mappings
+from ct2vq.convert.series import lossy_notes
+from ct2vq.dicom.attributes import attribute, items, number, numbers, texts
 from ct2vq.dicom.files import Collection, Instance, read_file, require_honest_size
 from ct2vq.dicom.geometry import COSINE_TOLERANCE, grid_of, read_plane, require_spacing
-from ct2vq.dicom.pixels import rescale, stored_values
+from ct2vq.dicom.pixels import stored_values
 from ct2vq.errors import DicomError
 from ct2vq.volume import from_array, make_grid
 
@@ -30,8 +32,6 @@ NM_VECTORS = {
     "AngularViewVector": "several angular views (projections)",
     "TimeSliceVector": "several time slices (dynamic)",
 }
-#: UCUM codes of real-world values that have a name here
-UCUM_UNITS = {"Bq/ml": "Bq/mL", "{counts}": "counts"}
 
 
 def read_nm(instance: Instance) -> Converted:
@@ -50,10 +50,11 @@ def read_nm(instance: Instance) -> Converted:
         problem = f"pixels of shape {frames.shape}, {tuple(reversed(grid.GetSize()))} expected"
         raise DicomError("D410", problem, path=instance.path, key="NumberOfFrames")
     opinion = second_opinion(instance.path, grid, rules)
-    slope, intercept, units, scale_notes = nm_scale(data, instance.path)
+    groups, scale_notes = nm_mappings(data, instance.path)
+    mappings = covering(groups, frames, instance.path)
     order, grid = _proper(order, grid)
-    image = from_array(_scaled(frames, order, slope, intercept), grid)
-    facts = {"units": units, "second_opinion": opinion}
+    image = from_array(_scaled(frames, order, mappings), grid)
+    facts = {"units": mappings[0].units, "second_opinion": opinion}
     return Converted(image, instance, [digest], facts, notes + more + scale_notes + lossy_notes([instance]))
 
 
@@ -125,7 +126,8 @@ def nm_grid(instance: Instance, frames: int) -> tuple[sitk.Image, list[str], lis
     rules = ["gdcm_ignores_top_level_geometry"] if geometry is instance.dataset else []
     spacing = number(instance.dataset, "SpacingBetweenSlices", instance.path)
     if spacing is None:
-        spacing = number(instance.dataset, "SliceThickness", instance.path)
+        # A thickness has no direction: its sign means nothing.
+        spacing = abs(number(instance.dataset, "SliceThickness", instance.path) or 0.0)
         rules.append("gdcm_guesses_spacing_without_positions")
         notes.append("W302 no SpacingBetweenSlices: slice thickness used, stacking along the normal assumed")
     if spacing:
@@ -161,30 +163,12 @@ def _has_plane(dataset: Dataset, path: Path) -> bool:
     )
 
 
-def nm_scale(data: Dataset, path: Path) -> tuple[float, float, str, list[str]]:
-    """Slope, intercept and units: the real-world ones where the object maps to them, else those of rescaled counts."""
-    units = UNITS.get(text(data, "Units", path) or "", "counts")
-    maps = items(data, "RealWorldValueMappingSequence", path)
-    if maps:
-        slope = number(maps[0], "RealWorldValueSlope", path)
-        intercept = number(maps[0], "RealWorldValueIntercept", path) or 0.0
-        if not slope:
-            problem = "a mapping without slope (lookup table?) is not supported"
-            raise DicomError("D411", problem, path=path, key="RealWorldValueMappingSequence")
-        code = items(maps[0], "MeasurementUnitsCodeSequence", path) or [Dataset()]
-        unit = text(code[0], "CodeValue", path) or units
-        notes = [f"W404 {len(maps)} real-world value mappings, the first used"] if len(maps) > 1 else []
-        return slope, intercept, UCUM_UNITS.get(unit, unit), notes
-    slope, intercept = rescale(data, path) or (1.0, 0.0)
-    return slope, intercept, units, []
-
-
-def _scaled(frames: np.ndarray, order: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def _scaled(frames: np.ndarray, order: np.ndarray, mappings: Sequence[Mapping]) -> np.ndarray:
     """Frames `(z, y, x)` in a new order as float32, one by one: no copy in double precision of the whole."""
     values = np.empty(frames.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # what is not finite is refused in the end
         for k, i in enumerate(order):
-            values[k] = frames[i] * slope + intercept
+            values[k] = mapped(frames[i], mappings)
     return values
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ct2vq.convert.converted import Converted
-from ct2vq.convert.series import UNITS, read_series, require_one_series
+from ct2vq.convert.series import UNITS, read_series, require_one_series, require_one_volume
 from ct2vq.dicom.attributes import text, texts
 from ct2vq.dicom.files import Instance
 from ct2vq.dicom.pixels import rescale, stored_values
@@ -19,6 +19,7 @@ from ct2vq.errors import DicomError
 def read_pt(instances: Sequence[Instance], settings: dict) -> Converted:
     """A SPECT stored as single-frame PT objects, each with its own slope."""
     require_one_series(instances, _common(instances))
+    require_one_volume(instances, _common(instances))
     first = instances[0]
     series_type = [value.upper() for value in texts(first.dataset, "SeriesType", first.path)]
     for refused in ("DYNAMIC", "GATED", "REPROJECTION"):

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from ct2vq.convert.converted import Converted
 from ct2vq.convert.opinion import opinion_of_slices
-from ct2vq.dicom.attributes import number, text
+from ct2vq.dicom.attributes import number, text, texts
 from ct2vq.dicom.files import Collection, Instance, read_file, require_honest_size
 from ct2vq.dicom.geometry import Plane, Stack, read_plane, shifted, stack
 from ct2vq.errors import DicomError
@@ -20,7 +20,17 @@ from ct2vq.volume import from_array
 
 #: gives one slice's values `(y, x)` in physical units; may add warnings to the list
 ReadSlice = Callable[[Instance, Dataset, list[str]], np.ndarray]
-UNITS = {"BQML": "Bq/mL", "CNTS": "counts", "PROPCNTS": "counts", "CPS": "counts/s", "PROPCPS": "counts/s"}
+#: units of PT images (PS3.3 C.8.9.1.1.3); what is proportional to counts by an unknown factor is no number of them
+UNITS = {
+    "BQML": "Bq/mL",
+    "CNTS": "counts",
+    "PROPCNTS": "proportional to counts",
+    "CPS": "counts/s",
+    "PROPCPS": "proportional to counts/s",
+}
+#: attributes that have one value in all images of one volume; of ImageType what follows the pixels' and the patient
+#: examination's characteristics (PS3.3 C.7.6.1.1.2)
+OF_ONE_VOLUME = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "ConvolutionKernel", "ImageType", "Units")
 
 
 def require_one_series(instances: Sequence[Instance], root: Path) -> None:
@@ -37,6 +47,28 @@ def require_one_series(instances: Sequence[Instance], root: Path) -> None:
             for uid, members in groups.items()
         )
         raise DicomError("D202", f"{len(groups)} series where one is expected: {series}", path=root, hint="keep one")
+
+
+def require_one_volume(instances: Sequence[Instance], root: Path) -> None:
+    """Stop if single-frame images under one series UID cannot be of one volume.
+
+    Raises:
+        DicomError: an attribute of `OF_ONE_VOLUME` has several values.
+    """
+    for keyword in OF_ONE_VOLUME:
+        sizes = Counter(_value_of_volume(instance, keyword) for instance in instances)
+        if len(sizes) > 1:
+            # The values stay unsaid: they may name the patient.
+            counts = ", ".join(str(count) for _, count in sizes.most_common(10))
+            problem = f"one series UID, but {len(sizes)} values of {keyword}, in {counts} image(s)"
+            hint = "keep the images of one reconstruction of one patient"
+            raise DicomError("D211", problem, path=root, key=keyword, hint=hint)
+
+
+def _value_of_volume(instance: Instance, keyword: str) -> tuple[str, ...]:
+    """An attribute's value for comparison: case and order do not count, an empty value is an absent one."""
+    values = [value.upper() for value in texts(instance.dataset, keyword, instance.path)]
+    return tuple(sorted(filter(None, values[2:] if keyword == "ImageType" else values)))
 
 
 def drop_copies(found: Collection, instances: Sequence[Instance]) -> list[Instance]:
@@ -115,7 +147,11 @@ def spacing_notes(instance: Instance, spacing: float, settings: dict) -> list[st
     """Positions win over the attributes that only describe them; a disagreement is said."""
     notes = []
     for keyword in ("SliceThickness", "SpacingBetweenSlices"):
-        stated = number(instance.dataset, keyword, instance.path)
+        try:
+            stated = number(instance.dataset, keyword, instance.path)
+        except DicomError:  # only a fact: no voxel depends on it
+            notes.append(f"W307 {keyword} cannot be understood: positions used")
+            continue
         if stated is not None and abs(abs(stated) - spacing) > float(settings["slice_tolerance_mm"]):
             notes.append(
                 f"W304 {keyword} is {stated:g} mm, but the positions lie {spacing:.4g} mm apart: positions used"

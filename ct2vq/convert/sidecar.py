@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 #: raised when the same input gives other voxels or another sidecar
-CONVERTER_VERSION = "3"
+CONVERTER_VERSION = "4"
 #: defined terms of CorrectedImage (PS3.3 C.8.4.9, C.8.9.1)
 _CORRECTIONS = """
     UNIF COR NCO DECY ATTN SCAT DTIM NRGY LIN MOTN PMOT CLN RADL DCAL NORM RAN DTRAN RANSM SUBTR NONE
@@ -70,11 +70,14 @@ def sidecar_facts(converted: Converted, target: str, guard: Guard) -> dict[str, 
     dataset, path = first.dataset, first.path
     array = sitk.GetArrayViewFromImage(image)
     moment = acquisition_time(first)
+    shifted = None if moment is None else guard.shifted(moment, first)
+    if moment is not None and shifted is None:
+        converted.notes.append("W506 the date of the acquisition cannot be shifted, and is left out")
     facts: dict[str, Any] = {
         "manufacturer": known_term("manufacturer", text(dataset, "Manufacturer", path), store),
         "model": known_term("model", text(dataset, "ManufacturerModelName", path), store),
         "kernel": known_term("kernel", text(dataset, "ConvolutionKernel", path), store),
-        "slice_thickness_mm": number(dataset, "SliceThickness", path),
+        "slice_thickness_mm": _number_if_any(first, "SliceThickness"),
         "grid": {
             "size": list(image.GetSize()),
             "spacing_mm": list(image.GetSpacing()),
@@ -85,7 +88,7 @@ def sidecar_facts(converted: Converted, target: str, guard: Guard) -> dict[str, 
         "frame_of_reference": _hashed(first, "FrameOfReferenceUID", guard),
         "series": _hashed(first, "SeriesInstanceUID", guard),
         "header_patient": guard.header_patient(first),
-        "acquired_shifted": None if moment is None else guard.shifted(moment, first),
+        "acquired_shifted": shifted,
         "patient": _patient(first),
         "files": len(converted.digests),
         "input_sha256": sha256_text("\n".join(sorted(converted.digests))),

@@ -38,6 +38,8 @@ MOST_BYTES_OF_ONE = 1032
 DEFLATED_LIMIT = 2**30
 #: the file meta information, which is never deflated, stands within this (it usually takes 350 bytes)
 META_BYTES = 4096
+#: endings of DICOM files: an empty one is a lost image
+IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".img"})
 #: the length of an element that ends with a delimiter (PS3.5 7.1.3)
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -89,18 +91,22 @@ class Collection:
 def collect(source: str | Path | Source) -> Collection:
     """Read the headers of a DICOM file, of every file below a folder, whatever their names, or of given files.
 
-    Files without the DICOM signature, hidden files and DICOMDIR objects go on the ignored list.
+    Files without the DICOM signature, hidden files, empty markers and DICOMDIR objects go on the ignored list.
 
     Raises:
-        DicomError: the path is missing, a file is empty or damaged, or there is no DICOM object at all.
+        DicomError: the path is missing, an image is empty or damaged, or there is no DICOM object at all.
     """
     root = source.root if isinstance(source, Source) else Path(source)
     if not root.exists():
         raise DicomError("D101", "the DICOM file or folder does not exist", path=root)
     found = Collection(root)
+    empty = []
     for file in sorted(source.files) if isinstance(source, Source) else _files_below(root):
         if file != root and file.name.startswith("."):
             found.ignored.append((file, "hidden file"))
+            continue
+        if root.is_dir() and not isinstance(source, Source) and file.stat().st_size == 0:
+            empty.append(file)
             continue
         instance = read_header(file)
         if instance is None:
@@ -109,6 +115,7 @@ def collect(source: str | Path | Source) -> Collection:
             found.ignored.append((file, "DICOMDIR"))
         else:
             found.instances.append(instance)
+    _set_markers_aside(found, empty)
     if not found.instances:
         raise DicomError(
             "D105",
@@ -117,6 +124,27 @@ def collect(source: str | Path | Source) -> Collection:
             hint="is this the right folder?",
         )
     return found
+
+
+def _set_markers_aside(found: Collection, empty: Sequence[Path]) -> None:
+    """Put empty files that cannot be lost images on the ignored list: markers such as `DONE` or `transfer.ok`.
+
+    Raises:
+        DicomError: an empty file whose name looks like an image's.
+    """
+    suffixes = IMAGE_SUFFIXES | {instance.path.suffix.lower() for instance in found.instances}
+    for file in empty:
+        suffix = file.suffix.lower()
+        # A number at the end of a UID is no suffix.
+        other_kind = suffix[1:].isalpha() and suffix not in suffixes
+        unnumbered = suffix not in suffixes - {""} and not any(letter.isdigit() for letter in file.name)
+        if not (other_kind or unnumbered):
+            raise _empty(file)
+        found.ignored.append((file, "empty file"))
+
+
+def _empty(path: Path) -> DicomError:
+    return DicomError("D102", "the file is empty (0 bytes)", path=path, hint="copy it again")
 
 
 def _files_below(root: Path) -> list[Path]:
@@ -132,7 +160,7 @@ def read_header(path: str | Path) -> Instance | None:
     path = Path(path)
     try:
         if path.stat().st_size == 0:
-            raise DicomError("D102", "the file is empty (0 bytes)", path=path, hint="copy it again")
+            raise _empty(path)
         _require_honest_deflate(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -23,7 +23,8 @@ def stored_values(dataset: Dataset, path: Path) -> np.ndarray:
     (PS3.5 8.1.1), which pydicom does. JPEG with 12 bits has no plugin in pydicom: GDCM decodes it through SimpleITK.
 
     Raises:
-        DicomError: colour image, no pixel data, fewer pixels than announced, or a codec that nobody here knows.
+        DicomError: colour image, no pixel data, values shifted within their bits,
+            fewer pixels than announced, or a codec that nobody here knows.
     """
     if (number(dataset, "SamplesPerPixel", path) or 1) != 1:
         raise DicomError(
@@ -31,6 +32,7 @@ def stored_values(dataset: Dataset, path: Path) -> np.ndarray:
         )
     if "PixelData" not in dataset:
         raise DicomError("D402", "the file holds no pixel data", path=path, key="PixelData", hint="is it complete?")
+    _require_low_bits(dataset, path)
     syntax = transfer_syntax(dataset, path)
     if syntax in (*NATIVE_SYNTAXES, DeflatedExplicitVRLittleEndian):
         _require_no_more(dataset, path)
@@ -45,6 +47,14 @@ def stored_values(dataset: Dataset, path: Path) -> np.ndarray:
         problem = f"the pixel data ({syntax.name or 'unknown encoding'}) cannot be decoded: {first_line(error)}"
         hint = "is the file truncated? else decompress it, for example with `gdcmconv --raw`"
         raise DicomError("D403", problem, path=path, key="PixelData", hint=hint) from error
+
+
+def _require_low_bits(dataset: Dataset, path: Path) -> None:
+    """Refuse values that do not fill the low bits: the high bit is one less than the bits stored (PS3.5 8.1.1)."""
+    stored, high = number(dataset, "BitsStored", path), number(dataset, "HighBit", path)
+    if stored is not None and high is not None and high != stored - 1:
+        problem = f"{stored:g} bits stored up to bit {high:g}, where bit {stored - 1:g} is the highest allowed"
+        raise DicomError("D412", problem, path=path, key="HighBit", hint="export the images again from their source")
 
 
 def _require_no_more(dataset: Dataset, path: Path) -> None:

@@ -54,7 +54,22 @@ _KERNEL = re.compile(
     r"[ABCDEHTUIJQS][rvfpz]?\d{1,3}[a-z]{0,3}(\\\d)?|F[CL]\d{1,2}|B|C|D|E|F|L|YA|YB|YC|YD|Y-Det|IMR\d?|i?Dose\d?|"
     r"STANDARD|LUNG|BONE|BONEPLUS|SOFT|DETAIL|EDGE|CHEST|ULTRA|MEDIUM|SHARP|Standard|Lung|Soft|Bone|Sharp|Detail|\d",
 )
-UNITS = frozenset({"HU", "counts", "counts/s", "Bq/mL", "kBq/mL", "MBq/mL", "1", "%", "{SUVbw}g/ml", "g/ml"})
+UNITS = frozenset(
+    {
+        "HU",
+        "counts",
+        "counts/s",
+        "proportional to counts",
+        "proportional to counts/s",
+        "Bq/mL",
+        "kBq/mL",
+        "MBq/mL",
+        "1",
+        "%",
+        "{SUVbw}g/ml",
+        "g/ml",
+    }
+)
 
 
 def known_term(kind: str, value: str | None, store: Store) -> str | None:
@@ -77,8 +92,11 @@ def is_known(kind: str, value: str) -> bool:
     if kind == "kernel":
         return all(_KERNEL.fullmatch(part.strip()) for part in re.split(r"[\\/]", value))
     words = [word for word in re.split(r"[^\w.]+|_", value.lower()) if word]
-    return all(word in WORDS[kind] or _is_number(kind, word) for word in words)
+    unknown = [word for word in words if word not in WORDS[kind]]
+    return not unknown or (kind == "model" and _is_numbered_model(words, unknown))
 
 
-def _is_number(kind: str, word: str) -> bool:
-    return kind == "model" and _NUMBER.fullmatch(word) is not None
+def _is_numbered_model(words: list[str], unknown: list[str]) -> bool:
+    """Whether a model's only unknown word is its number: several, or one alone, may be a birth date or an id."""
+    named = any(len(word) > 1 and word.isalpha() for word in words if word not in unknown)
+    return named and len(unknown) == 1 and _NUMBER.fullmatch(unknown[0]) is not None

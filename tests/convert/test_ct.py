@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from scipy import ndimage
 
-from ct2vq.convert import read_ct
+from ct2vq.convert import convert_ct, read_ct
 from ct2vq.convert.converted import Converted
 from ct2vq.dicom.geometry import shifted
 from ct2vq.errors import DicomError
+from ct2vq.files import read_json
 from ct2vq.volume import affine, corners, same_grid
 
 SETTINGS = {
@@ -169,6 +172,24 @@ def _times(data: Dataset) -> None:
     data.PerFrameFunctionalGroupsSequence[3].FrameContentSequence[0].TemporalPositionIndex = 2
 
 
+def _acquisitions(data: Dataset) -> None:
+    for k, groups in enumerate(data.PerFrameFunctionalGroupsSequence):
+        groups.FrameContentSequence[0].FrameAcquisitionNumber = 1 + k % 2
+
+
+LOCALIZER_FRAME = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+
+
+def _localizer_frames(data: Dataset) -> None:
+    data.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence[0].FrameType = LOCALIZER_FRAME
+
+
+def _one_localizer_frame(data: Dataset) -> None:
+    item = Dataset()
+    item.FrameType = LOCALIZER_FRAME
+    data.PerFrameFunctionalGroupsSequence[2].CTImageFrameTypeSequence = Sequence([item])
+
+
 def _one_group_less(data: Dataset) -> None:
     del data.PerFrameFunctionalGroupsSequence[3]
 
@@ -199,6 +220,9 @@ def _too_many(data: Dataset) -> None:
     [
         (_stacks, "D210 .*several stacks"),
         (_times, "D210 .*several times"),
+        (_acquisitions, "D210 .*several acquisitions"),
+        (_localizer_frames, "D210 .*localizer frames"),
+        (_one_localizer_frame, "D210 .*several kinds of frames"),
         (_one_group_less, "D107"),
         (_no_position, "D107 .*ImagePositionPatient"),
         (_no_measures, "D107 .*PixelSpacing"),
@@ -354,4 +378,208 @@ def test_a_header_that_tells_fewer_rows_than_stored_is_refused(tmp_path) -> None
     for data in slices:
         data.Rows -= 1
     with pytest.raises(DicomError, match="D410"):
+        read(write_series(slices, tmp_path / "in"))
+
+
+@pytest.mark.parametrize("frame", [0, 4])
+def test_the_thickest_frame_of_an_enhanced_object_counts(tmp_path, frame) -> None:
+    data = enhanced(series(thorax_like(SHAPE)), shared=False)
+    thick = Dataset()
+    thick.PixelSpacing, thick.SliceThickness = ["2.5", "1.5"], "7"
+    data.PerFrameFunctionalGroupsSequence[frame].PixelMeasuresSequence = Sequence([thick])
+    converted = read(write(data, tmp_path / "e.dcm"))
+    assert converted.facts["acquisition"]["slice_thickness_mm"] == 7
+
+
+# --- images under one series UID that are no one volume ----------------------------------------------------------
+
+
+def _patients(data: Dataset) -> None:
+    data.PatientID = "OTHER-ID"
+
+
+def _studies(data: Dataset) -> None:
+    data.StudyInstanceUID = uid("other study")
+
+
+def _frames_of_reference(data: Dataset) -> None:
+    data.FrameOfReferenceUID = uid("other frame")
+
+
+def _kernels(data: Dataset) -> None:
+    data.ConvolutionKernel = "B70f"
+
+
+def _kinds(data: Dataset) -> None:
+    data.ImageType = ["DERIVED", "SECONDARY", "MPR"]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (_patients, "PatientID"),
+        (_studies, "StudyInstanceUID"),
+        (_frames_of_reference, "FrameOfReferenceUID"),
+        (_kernels, "ConvolutionKernel"),
+        (_kinds, "ImageType"),
+    ],
+)
+def test_interleaved_images_of_two_volumes_are_refused_without_their_names(tmp_path, change, key) -> None:
+    slices = series(thorax_like(SHAPE))
+    for data in slices[::3]:
+        change(data)
+    with pytest.raises(DicomError, match=rf"D211 .*2 values of {key}, in 4, 2 image") as caught:
+        read(write_series(slices, tmp_path / "in"))
+    assert not any(word in str(caught.value) for word in ("OTHER-ID", "SECRET-ID", "B70f", "MPR", "1.2.826"))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_case_order_and_emptiness_make_no_second_volume(tmp_path) -> None:
+    slices = series(thorax_like(SHAPE))
+    slices[0].ImageType = ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]
+    for data in slices[1:]:
+        data.ImageType = ["ORIGINAL", "PRIMARY", "Ct_som5 spi", "AXIAL"]
+        data.ConvolutionKernel = ""
+    assert read(write_series(slices, tmp_path / "in")).image.GetSize() == (4, 5, 6)
+
+
+def test_the_thickest_slice_counts_but_no_localizer(tmp_path) -> None:
+    slices = series(thorax_like(SHAPE))
+    slices[4].SliceThickness = "5"
+    (scout,) = series(np.zeros((1, 5, 4), np.int16))
+    scout.ImageType, scout.SliceThickness = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "400"
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = uid("scout")
+    converted = read(write_series([*slices, scout], tmp_path / "in"))
+    assert converted.facts["acquisition"]["slice_thickness_mm"] == 5
+
+
+@pytest.mark.parametrize("keyword", ["SliceThickness", "SpacingBetweenSlices"])
+def test_a_damaged_fact_stops_no_volume(tmp_path, keyword) -> None:
+    slices = series(thorax_like(SHAPE))
+    for data in slices:
+        setattr(data, keyword, "1234.5")
+    folder = write_series(slices, tmp_path / "in")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1234.5", b"a.b.c "))
+    settings = SETTINGS | {"limits": {}}
+    convert_ct(folder, tmp_path / "ct.nii.gz", tmp_path / "ct.json", settings, "case-1")
+    sidecar = read_json(tmp_path / "ct.json")
+    assert f"W307 {keyword} cannot be understood: positions used" in sidecar["warnings"]
+    assert sidecar["slice_thickness_mm"] == (None if keyword == "SliceThickness" else 3.0)
+
+
+# --- missing ends ------------------------------------------------------------------------------------------------
+
+
+def _numbered(first: int, total: int) -> list[Dataset]:
+    slices = series(thorax_like((10, 5, 4)))
+    for k, data in enumerate(slices):
+        data.InstanceNumber, data.ImagesInAcquisition = first + k, total
+    return slices
+
+
+@pytest.mark.parametrize(
+    ("slices", "warned"),
+    [
+        (_numbered(1, 10), False),
+        (_numbered(1, 10)[:7], True),
+        (_numbered(1, 10)[3:], True),
+        (_numbered(1, 10)[::2], True),
+        (_numbered(2, 11), False),  # the first image was a localizer
+        (_numbered(3, 12), False),
+        (_numbered(1, 8), False),
+    ],
+)
+def test_missing_end_slices_are_said(tmp_path, slices, warned) -> None:
+    notes = read(write_series(slices, tmp_path / "in")).notes
+    assert any(note.startswith(f"W202 {len(slices)} slices") for note in notes) == warned
+
+
+def test_localizers_are_no_missing_slices(tmp_path) -> None:
+    slices = _numbered(1, 10)
+    for data in (slices[0], slices[9]):
+        data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    notes = read(write_series(slices, tmp_path / "in")).notes
+    assert notes == ["W101 2 file(s) ignored: CT localizer"]
+
+
+def test_a_reformatted_series_has_fewer_images_than_its_acquisition(tmp_path) -> None:
+    slices = _numbered(1, 400)
+    for data in slices:
+        data.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
+    assert read(write_series(slices, tmp_path / "in")).notes == []
+
+
+# --- values outside the patient ----------------------------------------------------------------------------------
+
+FILLED = """
+from pathlib import Path
+import numpy as np
+import SimpleITK as sitk
+from ct2vq.convert.converted import Converted
+from ct2vq.convert.ct import finish_ct
+array = np.full((134, 512, 512), -2000, np.float32)
+array[:60], array[60:70] = 0, -900
+image = sitk.GetImageFromArray(array)
+converted = Converted(image, None, [], {}, [])
+del image, array
+finish_ct(converted, {"hu_min_fraction": 0.001, "hu_plausibility": True}, Path())
+assert sitk.GetArrayViewFromImage(converted.image).min() == -1024
+print(converted.notes)
+"""
+
+
+def test_no_view_outlives_its_volume() -> None:
+    """A volume of 140 MB, whose memory goes back to the system: reading it later ends the process."""
+    done = subprocess.run([sys.executable, "-c", FILLED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "W402 47.76% of the voxels" in done.stdout
+
+
+def _filled(stored_fill: int, *, padding: int | None) -> tuple[list[Dataset], np.ndarray]:
+    hu = thorax_like((4, 12, 16))
+    stored = (hu.astype(np.int32) + 1024).astype(np.uint16)
+    stored[:, :3] = stored_fill
+    slices = series(stored, intercept=-1024)
+    for data in slices:
+        if padding is not None:
+            data.add_new("PixelPaddingValue", "US", padding)
+    hu[:, :3] = -1024
+    return slices, hu
+
+
+@pytest.mark.parametrize("value", [63536, 4200])
+def test_padding_far_above_tissue_is_air(tmp_path, value) -> None:
+    slices, expected = _filled(value, padding=value)
+    converted = read(write_series(slices, tmp_path / "in"), hu_plausibility=True)
+    assert np.array_equal(sitk.GetArrayFromImage(converted.image), expected)
+    assert converted.notes == []
+
+
+def test_padding_that_means_dense_bone_is_not_erased(tmp_path) -> None:
+    slices, _ = _filled(2800, padding=2800)
+    converted = read(write_series(slices, tmp_path / "in"))
+    assert sitk.GetArrayFromImage(converted.image).max() == 1776
+    assert any(note.startswith("W401 ") for note in converted.notes)
+
+
+def test_a_filled_field_of_view_is_no_patient(tmp_path) -> None:
+    folder = write_series(_filled(63536, padding=None)[0], tmp_path / "in")
+    with pytest.raises(DicomError, match=r"D408 .*25\.00% above 3100"):
+        read(folder, hu_plausibility=True)
+    assert any(note.startswith("W403 ") for note in read(folder).notes)
+
+
+def test_metal_on_an_extended_scale_is_a_patient(tmp_path) -> None:
+    hu = thorax_like((8, 12, 16))
+    hu[3, 8, 5:9] = 30_000
+    converted = read(write_series(series(hu), tmp_path / "in"), hu_plausibility=True)
+    assert sitk.GetArrayFromImage(converted.image).max() == 30_000
+
+
+def test_values_shifted_within_their_bits_are_refused(tmp_path) -> None:
+    slices = series(((thorax_like(SHAPE).astype(np.int32) + 1024) << 4).astype(np.uint16), intercept=-1024)
+    for data in slices:
+        data.BitsStored, data.HighBit = 12, 15
+    with pytest.raises(DicomError, match=r"D412 .*HighBit"):
         read(write_series(slices, tmp_path / "in"))

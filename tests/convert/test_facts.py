@@ -306,6 +306,12 @@ def test_images_and_patients_that_stand_twice() -> None:
     assert codes(visits) == [("a", "ct", "W504")]
     swapped = [facts_of("a", "perfusion", content="x"), facts_of("a", "ventilation", content="x")]
     assert codes(swapped) == [("a", "perfusion", "D509")]
+    cameras = [facts_of("a", f"attenuation_ct_{target}", content="x") for target in ("perfusion", "ventilation")]
+    assert codes(cameras) == [("a", "attenuation_ct_perfusion", "W504")], "one camera's CT in two columns is no slip"
+    own = [facts_of("a", "attenuation_ct_perfusion", content="x"), facts_of("a", "ct", content="x")]
+    assert codes(own) == [("a", "attenuation_ct_perfusion", "W504")], "a hybrid camera's CT may be all there is"
+    spect = [facts_of("a", "ct", content="x"), facts_of("a", "perfusion", content="x")]
+    assert codes(spect) == [("a", "ct", "D509")]
     same = [facts_of("a", "ct", header="h"), facts_of("b", "ct", header="h"), facts_of("c", "ct", header="i")]
     assert codes(same) == [("a", "", "D510")]
     anonymous = [facts_of(case, "ct", header="h") for case in "abc"]
@@ -331,3 +337,48 @@ def test_an_inconsistent_cohort_stops_with_all_its_problems(tmp_path) -> None:
     table = read_tsv(tmp_path / "cohort.tsv")
     assert list(table["case_id"] + table["volume"]) == ["act", "aperfusion", "bct", "bperfusion"]
     assert list(table["days_from_ct"]) == [0, 1.25, 0, 1.25]
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (["ATTN"], ("yes", "no", "no")),
+        (["ATTN", "SCAT"], ("yes", "yes", "no")),
+        (["DECY"], ("no", "no", "yes")),
+        (None, ("unknown", "unknown", "unknown")),
+    ],
+)
+def test_each_correction_answers_for_itself(listed, expected) -> None:
+    facts = spect_facts(spect(CorrectedImage=listed))
+    assert tuple(facts[f"{name}_corrected"] for name in ("attenuation", "scatter", "decay")) == expected
+
+
+@pytest.mark.parametrize(
+    ("nuclide", "positrons"),
+    [
+        ("113In", False),
+        ("^113m^Indium", False),
+        ("^111^Indium", False),
+        ("^99m^Technetium", False),
+        ("Tc-99m", False),
+        ("^133^Xenon", False),
+        ("^131^Iodine", False),
+        ("13N", True),
+        ("N-13", True),
+        ("^13^Nitrogen", True),
+        ("^11^Carbon", True),
+        ("^18^Fluorine", True),
+        ("^68^Gallium", True),
+        ("^67^Gallium", False),
+    ],
+)
+def test_positron_emitters_by_name(nuclide, positrons) -> None:
+    facts = spect_facts(spect(RadiopharmaceuticalInformationSequence=drug(nuclide=nuclide)))
+    assert facts["positron_emitter"] is positrons
+
+
+@pytest.mark.parametrize(("fraction", "positrons"), [(0.89, True), (0.0, False), (None, False)])
+def test_a_positron_fraction_tells_a_positron_emitter(fraction, positrons) -> None:
+    item = drug(nuclide="Special")
+    item[0].RadionuclidePositronFraction = fraction
+    assert spect_facts(spect(RadiopharmaceuticalInformationSequence=item))["positron_emitter"] is positrons

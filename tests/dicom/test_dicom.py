@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from ct2vq.dicom.files import Instance, collect, read_file, read_header
+from ct2vq.dicom.files import Instance, Source, collect, read_file, read_header
 from ct2vq.dicom.geometry import Plane, read_plane, stack
 from ct2vq.dicom.pixels import padding, rescale, stored_values
 from ct2vq.errors import DicomError
@@ -175,3 +175,29 @@ def test_padding_range_and_wrong_sign(tmp_path) -> None:
     assert padding(data, tmp_path) == (-2000, -2000)
     data.PixelPaddingRangeLimit = 63600
     assert padding(data, tmp_path) == (-2000, -1936)
+
+
+@pytest.mark.parametrize("name", ["DONE", "transfer.ok", "log-2024.txt", "sub/COMPLETE"])
+def test_an_empty_marker_is_ignored_and_said(tmp_path, name) -> None:
+    write_series(series(thorax_like((3, 4, 5))), tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / name).touch()
+    found = collect(tmp_path)
+    assert len(found.instances) == 3
+    assert found.ignored_summary() == ["1 file(s) ignored: empty file"]
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "SCAN.IMA", "IM0007", "1.2.840.113.7", "slice.v2"])
+def test_an_empty_image_is_not_ignored(tmp_path, name) -> None:
+    write_series(series(thorax_like((3, 4, 5))), tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(DicomError, match="D102"):
+        collect(tmp_path)
+
+
+def test_a_named_empty_file_is_an_error_whatever_its_name(tmp_path) -> None:
+    write_series(series(thorax_like((3, 4, 5))), tmp_path)
+    (tmp_path / "DONE").touch()
+    for source in (tmp_path / "DONE", Source(tmp_path, tuple(tmp_path.iterdir()))):
+        with pytest.raises(DicomError, match="D102"):
+            collect(source)
