@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,11 @@ from ct2vq.config import TARGETS, cases_schema, schema_problems
 from ct2vq.discover.resolve import is_series_cell, resolve_source
 from ct2vq.errors import ConfigError
 
-VOLUMES = ("ct", "attenuation_ct", *TARGETS)
+#: the CT of a camera that made only one of the SPECT images, by target
+OWN_ATTENUATION_CT = {target: f"attenuation_ct_{target}" for target in TARGETS}
+CT_VOLUMES = ("ct", "attenuation_ct", *OWN_ATTENUATION_CT.values())
+VOLUMES = (*CT_VOLUMES, *TARGETS)
+SIMULATED_VOLUMES = ("ct", "attenuation_ct", *TARGETS)
 EXCLUSION_COLUMNS = ("case_id", "stage", "reason")
 
 
@@ -27,8 +32,8 @@ class Case:
     Attributes:
         case_id: unique pseudonym.
         patient_id: grouping key for folds and statistics.
-        sources: DICOM folder or file for each volume that the case has (`ct`, `attenuation_ct`, `perfusion`,
-            `ventilation`), or `series:<id>`, `object:<id>` of the inventory (`ct2vq.discover.resolve`).
+        sources: DICOM folder or file for each of `VOLUMES` that the case has, or `series:<id>`, `object:<id>` of the
+            inventory (`ct2vq.discover.resolve`).
         lung_mask: the user's own mask, if any.
         attributes: the descriptive columns (`diagnosis`, `site`, `age`, `sex`), empty strings left out.
     """
@@ -43,6 +48,21 @@ class Case:
     def targets(self) -> tuple[str, ...]:
         """The SPECT images that the case has."""
         return tuple(target for target in TARGETS if target in self.sources)
+
+    def attenuation_ct(self, target: str) -> str | None:
+        """The volume that is the CT of the target's camera: its own before the one for both; None if there is none."""
+        names = (OWN_ATTENUATION_CT[target], "attenuation_ct")
+        return next((name for name in names if name in self.sources), None)
+
+    @property
+    def registered_together(self) -> tuple[str, ...]:
+        """Targets that one registration carries along: all that share `attenuation_ct`."""
+        return tuple(target for target in self.targets if self.attenuation_ct(target) == "attenuation_ct")
+
+    @property
+    def registered_alone(self) -> tuple[str, ...]:
+        """Targets with a registration of their own: with an attenuation CT of their own, or with none."""
+        return tuple(target for target in self.targets if target not in self.registered_together)
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ def _simulated_cases(config: Mapping[str, Any]) -> tuple[Case, ...]:
             Case(
                 case_id,
                 f"patient{index:03d}",
-                {volume: f"{folder}/{volume}" for volume in VOLUMES},
+                {volume: f"{folder}/{volume}" for volume in SIMULATED_VOLUMES},
                 attributes={"diagnosis": diagnosis, "site": "simulation"},
             )
         )
@@ -132,7 +152,7 @@ def _read_cases(settings: Mapping[str, Any]) -> tuple[Case, ...]:
     table = settings["cases"]
     rows = _read_rows(table, list(cases_schema()["properties"]), cases_schema()["required"])
     if not rows:
-        raise ConfigError("the cohort table has no rows", path=table, hint="add one line for each case")
+        raise ConfigError("the cohort table has no rows", path=table, hint=_missing_rows(table))
     problems: list[str] = []
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -143,10 +163,32 @@ def _read_cases(settings: Mapping[str, Any]) -> tuple[Case, ...]:
         seen.setdefault(case_id, line)
         if not any(row.get(target) for target in TARGETS):
             problems.append(f"line {line}: case `{case_id}` has neither `perfusion` nor `ventilation`")
+        problems += [f"line {line}: {problem}" for problem in _idle_attenuation_cts(row)]
         problems += [f"line {line}: {problem}" for problem in _unknown_series(row, Path(settings["private"]))]
     if problems:
         raise ConfigError("the cohort table is wrong:\n" + "\n".join(f"  - {p}" for p in problems), path=table)
     return tuple(_case(row, Path(settings["dicom_root"])) for _, row in rows)
+
+
+def _missing_rows(table: str) -> str:
+    """What to do about a table without rows."""
+    hidden = [line for line in Path(table).read_text(encoding="utf-8-sig").splitlines() if re.match("#.*\t", line)]
+    if not hidden:
+        return "add one line for each case"
+    return f"{len(hidden)} row(s) begin with `#` and are not read: complete them and remove the `#`"
+
+
+def _idle_attenuation_cts(row: Mapping[str, str]) -> list[str]:
+    """Attenuation CTs that belong to no SPECT of the row: a slip, or a SPECT that was forgotten."""
+    targets = [target for target in TARGETS if row.get(target)]
+    problems = [
+        f"`{column}` without `{target}`"
+        for target, column in OWN_ATTENUATION_CT.items()
+        if row.get(column) and target not in targets
+    ]
+    if row.get("attenuation_ct") and targets and all(row.get(OWN_ATTENUATION_CT[target]) for target in targets):
+        problems.append(f"`attenuation_ct` serves no SPECT: the row gives a CT of its own for {' and '.join(targets)}")
+    return problems
 
 
 def _unknown_series(row: Mapping[str, str], private: Path) -> list[str]:

@@ -3,7 +3,10 @@
 With the camera's own CT: rigid, affine and SyN (Avants et al., Med Image Anal 2008;12:26, in ANTs) from the CT to the
 attenuation CT round the lungs; the SPECT, which shares the attenuation CT's frame of reference, is carried along.
 Deforming on SPECT intensities instead could close a real perfusion defect, so without such a CT the registration is
-rigid, on the sum of the SPECT images against the blurred lungs, and the record says what that leaves undone.
+rigid, on the SPECT against the blurred lungs, and the record says what that leaves undone.
+
+Images lie as scanned to each other only in one frame of reference (DICOM PS3.3 C.7.4.1). Two SPECT images are added up
+only in one; a SPECT that does not share its attenuation CT's is carried along nevertheless, and flagged.
 
 Transforms are stored as displacement fields on a coarse grid over the CT: vectors in mm (LPS),
 `p_spect = p_ct + d(p_ct)`. Any later stage applies them with SimpleITK in one interpolation, without ANTs.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +25,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ct2vq.config import TARGETS
 from ct2vq.errors import Ct2vqError
-from ct2vq.files import write_json
+from ct2vq.files import read_json, write_json
 from ct2vq.lungs import dice, grid_around, resample_labels, resample_smoothed
 from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array, write_volume
 
@@ -41,6 +46,7 @@ FWHM_PER_SIGMA = 2.3548
 
 def register_case(
     volumes: Mapping[str, Path],
+    sidecars: Mapping[str, Path],
     ct_to_spect: Path,
     spect_to_ct: Path,
     qc: Path,
@@ -51,7 +57,8 @@ def register_case(
 
     Args:
         volumes: NIfTI files `ct`, `ct_lungs` and either `attenuation_ct` with `attenuation_ct_lungs`, or at least
-            one of `perfusion`, `ventilation`.
+            one of `perfusion`, `ventilation`: the first is registered, another helps if it shares its frame.
+        sidecars: JSON files of `convert`: of `attenuation_ct`, if there is one, and of the SPECT images.
         ct_to_spect: displacement field to write, on a grid over the CT.
         spect_to_ct: the inverse, on a grid over the SPECT side.
         qc: JSON record to write.
@@ -62,7 +69,8 @@ def register_case(
         GeometryError: a lung mask does not share its CT's grid.
         Ct2vqError: ANTs fails.
     """
-    images = {name: read_volume(path) for name, path in volumes.items()}
+    frames = Frames.of(sidecars)
+    images = {name: read_volume(path) for name, path in volumes.items() if name not in frames.strangers}
     require_same_grid(images["ct"], images["ct_lungs"], "ct", "ct_lungs")
     if "attenuation_ct" in images:
         require_same_grid(images["attenuation_ct"], images["attenuation_ct_lungs"], "attenuation_ct", "its lungs")
@@ -70,15 +78,66 @@ def register_case(
         moving = images["attenuation_ct"]
     else:
         forward, inverse = _register_spect_rigidly(images, settings, seed)
-        moving = next(images[name] for name in ("ventilation", "perfusion") if name in images)
+        moving = next(image for name, image in images.items() if name in TARGETS)
     fields = (
         _displacements(forward, _coarse_grid(images["ct"], settings["field_spacing_mm"])),
         _displacements(inverse, _coarse_grid(moving, settings["field_spacing_mm"])),
     )
     record = _quality(images, *fields, settings)
+    record |= {"frame_of_reference": frames.relations, "flags": record["flags"] + frames.flags()}
+    for flag in record["flags"]:
+        logger.warning("%s", flag)
     for field, path in zip(fields, (ct_to_spect, spect_to_ct), strict=True):
         write_volume(sitk.Cast(field, sitk.sitkVectorFloat32), path, "displacement in mm, LPS")
     write_json(record, qc)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Whether SPECT images share the frame of reference of what is registered.
+
+    Attributes:
+        of_what: `attenuation_ct`, or the SPECT that is registered without one.
+        relations: `shared`, `different` or `unknown` of each SPECT; unknown where a header names no frame.
+    """
+
+    of_what: str
+    relations: Mapping[str, str]
+
+    @classmethod
+    def of(cls, sidecars: Mapping[str, Path]) -> Frames:
+        """By the sidecars' keyed hashes of FrameOfReferenceUID, against the attenuation CT's, else the first one's."""
+        frames = {name: read_json(path)["frame_of_reference"] for name, path in sidecars.items()}
+        of_what = "attenuation_ct" if "attenuation_ct" in frames else next(iter(frames))
+        others = [name for name in frames if name != of_what]
+        return cls(of_what, {name: _relation(frames[name], frames[of_what]) for name in others})
+
+    @property
+    def strangers(self) -> list[str]:
+        """SPECT images that must not be added to the one that is registered."""
+        if self.of_what == "attenuation_ct":
+            return []
+        return [name for name, relation in self.relations.items() if relation != "shared"]
+
+    def flags(self) -> list[str]:
+        """What was assumed, or left out, for want of a common frame of reference."""
+        flags = []
+        for name, relation in self.relations.items():
+            if relation == "shared":
+                continue
+            other = "another" if relation == "different" else "perhaps another"
+            if self.of_what == "attenuation_ct":
+                consequence = "its attenuation CT: that both lie as they were scanned is only assumed"
+            else:
+                consequence = f"{self.of_what}: it does not help the registration"
+            flags.append(f"{name} has {other} frame of reference than {consequence}")
+        return flags
+
+
+def _relation(one: str | None, other: str | None) -> str:
+    if one is None or other is None:
+        return "unknown"
+    return "shared" if one == other else "different"
 
 
 def read_transform(path: Path) -> sitk.Transform:
@@ -110,12 +169,15 @@ def _register_through_ct(
 def _register_spect_rigidly(
     images: Mapping[str, sitk.Image], settings: Mapping[str, Any], seed: int
 ) -> tuple[sitk.Transform, sitk.Transform]:
-    """Rigid, on the sum of the SPECT images (each scaled by its own mean) against the lungs blurred to SPECT."""
+    """Rigid, on the sum of the SPECT images (each scaled by its own mean) against the lungs blurred to SPECT.
+
+    The sum is on the grid of the first.
+    """
     grid = grid_around(images["ct_lungs"], settings["spacing_mm"], 2 * settings["margin_mm"])
     mask = to_array(resample_smoothed(images["ct_lungs"] > 0, grid, outside=0))
     sigma = SPECT_FWHM_MM / FWHM_PER_SIGMA / settings["spacing_mm"]
     fixed = from_array(ndimage.gaussian_filter(mask, sigma), grid)
-    spects = [sitk.Cast(images[name], sitk.sitkFloat32) for name in ("ventilation", "perfusion") if name in images]
+    spects = [sitk.Cast(images[name], sitk.sitkFloat32) for name in images if name in TARGETS]
     reference = spects[0]
     total = sum(to_array(resample(spect, reference)) / max(float(to_array(spect).mean()), 1e-9) for spect in spects)
     moving = from_array(np.minimum(total, np.percentile(total, 99.5)).astype(np.float32), reference)

@@ -61,7 +61,7 @@ class Study:
         baselines: table of networks against the trivial baselines.
         metrics: long table of metrics.
         patients: patient of each case.
-        quality: `qc.json` of each case.
+        quality: `qc.json` of each registration, by `registration_name`.
         runs: records of the trainings, each with its `model`.
     """
 
@@ -119,10 +119,10 @@ def write_report(
 
     Args:
         tables: paths of the tables `summary`, `pairs`, `baselines`, `metrics` and `folds`.
-        qc: `results/register/<case>/qc.json`.
+        qc: `results/register/<case>/qc.json`, or `<target>_qc.json` of a SPECT that is registered alone.
         runs: `results/train/<model>/fold<k>/run.json`.
         panels: `<case>.png` with the case's images.
-        overlays: `<case>.png` with the case's registration.
+        overlays: the figure of each registration, in the order of `qc`.
         figures: `metrics.png`, `training.png` and `cohort.png`.
         page: `*.html` to write; figures are linked relative to it.
         effective_config: `*.yaml` to write.
@@ -141,14 +141,14 @@ def write_report(
         **{name: read_tsv(tables[name]) for name in ("summary", "pairs", "baselines")},
         metrics=read_tsv(tables["metrics"], dtype={"case_id": str}),
         patients=dict(read_tsv(tables["folds"], dtype=str)[["case_id", "patient_id"]].itertuples(index=False)),
-        quality={Path(path).parent.name: read_json(path) for path in qc},
+        quality={registration_name(path): read_json(path) for path in qc},
         runs=[read_json(path) | {"model": Path(path).parts[-3]} for path in runs],
     )
     links = {
         "panels": linked(panels, page),
-        "overlays": linked(overlays, page),
+        "overlays": {registration_name(one): link(path, page) for one, path in zip(qc, overlays, strict=True)},
         "figures": linked(figures, page),
-        "config": Path(os.path.relpath(effective_config, Path(page).parent)).as_posix(),
+        "config": link(effective_config, page),
     }
     write_text(config_text(study.config), effective_config)
     write_text(render(study, links), page)
@@ -172,8 +172,18 @@ def config_text(config: Mapping[str, Any]) -> str:
 
 def linked(paths: Sequence[str | Path], page: str | Path) -> dict[str, str]:
     """Links to files relative to the page, by the files' names without suffix."""
-    folder = Path(page).parent
-    return {Path(path).stem: Path(os.path.relpath(path, folder)).as_posix() for path in paths}
+    return {Path(path).stem: link(path, page) for path in paths}
+
+
+def link(path: str | Path, page: str | Path) -> str:
+    """A file relative to the page."""
+    return Path(os.path.relpath(path, Path(page).parent)).as_posix()
+
+
+def registration_name(qc: str | Path) -> str:
+    """`<case>`, or `<case> <target>` where a SPECT is registered alone."""
+    case, target = Path(qc).parent.name, Path(qc).stem.removesuffix("qc").removesuffix("_")
+    return f"{case} {target}" if target else case
 
 
 def render(study: Study, links: Mapping[str, Any]) -> str:
@@ -181,7 +191,7 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
 
     Args:
         study: what the page is made from.
-        links: `panels` and `overlays` by case, `figures` by name, and `config`.
+        links: `panels` by case, `overlays` by registration, `figures` by name, and `config`.
     """
     import jinja2
 
@@ -439,7 +449,7 @@ def cases_table(study: Study) -> list[dict[str, Any]]:
             "site": facts.get("site", ""),
             "fold": facts["fold"],
             "targets": ", ".join(facts["targets"]),
-            "flags": study.quality.get(case, {}).get("flags", []),
+            "flagged": [name for name, qc in study.quality.items() if name.split()[0] == case and qc["flags"]],
             "spearman": [number(values.get((case, model, target)), 2) for _, model, target in case_columns(study)],
         }
         for case, facts in study.cases.items()
@@ -455,7 +465,7 @@ def registration_table(study: Study) -> list[dict[str, Any]]:
 
     return [
         {
-            "case": case,
+            "name": name,
             "method": qc["method"],
             "dice_before": number(qc.get("dice_before")),
             "dice_after": number(qc.get("dice_after")),
@@ -464,7 +474,7 @@ def registration_table(study: Study) -> list[dict[str, Any]]:
             "inverse": number(qc.get("inverse_consistency_p95_mm"), 2),
             "flags": qc.get("flags", []),
         }
-        for case, qc in sorted(study.quality.items(), key=order)
+        for name, qc in sorted(study.quality.items(), key=order)
     ]
 
 

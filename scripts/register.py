@@ -17,8 +17,10 @@ if __name__ == "__main__":
     with stage(snakemake.log[0]):
         from ct2vq.register import register_case
 
+        files = {name: Path(path) for name, path in snakemake.input.items()}
         register_case(
-            {name: Path(path) for name, path in snakemake.input.items()},
+            {name: path for name, path in files.items() if not name.endswith("_facts")},
+            {name.removesuffix("_facts"): path for name, path in files.items() if name.endswith("_facts")},
             Path(snakemake.output.ct_to_spect),
             Path(snakemake.output.spect_to_ct),
             Path(snakemake.output.qc),

@@ -26,6 +26,6 @@ if __name__ == "__main__":
             read_transform(Path(files["ct_to_spect"])),
             files["qc"],
             snakemake.output.overlay,
-            case=snakemake.wildcards.case,
+            case=" ".join(snakemake.wildcards),
             figure=snakemake.params.figure,
         )

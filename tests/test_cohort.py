@@ -55,6 +55,46 @@ def test_descriptions_are_kept_and_empty_ones_left_out(tmp_path: Path, optional:
     assert cohort.targets == ["ventilation"]
 
 
+CAMERAS = "case_id\tpatient_id\tct\tperfusion\tventilation\tattenuation_ct"
+CAMERAS += "\tattenuation_ct_perfusion\tattenuation_ct_ventilation\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "perfusion", "ventilation", "together"),
+    [
+        ("q\tv\ta\t\t", "attenuation_ct", "attenuation_ct", ("perfusion", "ventilation")),
+        ("q\tv\ta\taq\t", "attenuation_ct_perfusion", "attenuation_ct", ("ventilation",)),
+        ("q\tv\ta\t\tav", "attenuation_ct", "attenuation_ct_ventilation", ("perfusion",)),
+        ("q\tv\t\taq\tav", "attenuation_ct_perfusion", "attenuation_ct_ventilation", ()),
+        ("q\tv\t\taq\t", "attenuation_ct_perfusion", None, ()),
+        ("q\tv\t\t\t", None, None, ()),
+    ],
+)
+def test_each_target_finds_its_attenuation_ct(
+    tmp_path: Path, cells: str, perfusion: str | None, ventilation: str | None, together: tuple[str, ...]
+) -> None:
+    case = load(tmp_path, f"{CAMERAS}c\tp\tct\t{cells}\n")["c"]
+    assert (case.attenuation_ct("perfusion"), case.attenuation_ct("ventilation")) == (perfusion, ventilation)
+    assert case.registered_together == together
+    assert set(case.registered_alone) == set(case.targets) - set(together)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("q\t\t\t\tav", ["`attenuation_ct_ventilation` without `ventilation`"]),
+        ("\tv\ta\taq\t", ["`attenuation_ct_perfusion` without `perfusion`"]),
+        ("q\tv\ta\taq\tav", ["`attenuation_ct` serves no SPECT", "perfusion and ventilation"]),
+        ("q\t\ta\taq\t", ["`attenuation_ct` serves no SPECT", "for perfusion"]),
+        ("\t\ta\taq\tav", ["neither", "`attenuation_ct_perfusion` without", "`attenuation_ct_ventilation` without"]),
+    ],
+)
+def test_an_attenuation_ct_of_no_spect_is_told(tmp_path: Path, cells: str, said: list[str]) -> None:
+    text = problem(tmp_path, f"{CAMERAS}c\tp\tct\t{cells}\n")
+    assert [words for words in said if words not in text] == []
+    assert text.count("line 2:") == (3 if "neither" in text else 1)
+
+
 def test_paths_that_are_absolute_stay_so(tmp_path: Path) -> None:
     cohort = load(tmp_path, "case_id\tpatient_id\tct\tperfusion\tlung_mask\nc\tp\t/a/ct\tq\tmask.nii.gz\n")
     assert (cohort["c"].sources["ct"], cohort["c"].lung_mask) == ("/a/ct", "/data/mask.nii.gz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 
 from ct2vq.errors import GeometryError
-from ct2vq.files import read_json, sha256_file
-from ct2vq.register import read_transform, register_case, warp_spect
+from ct2vq.files import read_json, sha256_file, write_json
+from ct2vq.register import Frames, read_transform, register_case, warp_spect
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 SETTINGS = {
@@ -35,7 +36,8 @@ from pathlib import Path
 from ct2vq.register import register_case
 folder, names, settings = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 volumes = {name: folder.parent / f"{name}.nii.gz" for name in names}
-register_case(volumes, folder / "to.nii.gz", folder / "back.nii.gz", folder / "qc.json", settings, 5)
+sidecars = {name: folder.parent / f"{name}.json" for name in json.loads(sys.argv[4])}
+register_case(volumes, sidecars, folder / "to.nii.gz", folder / "back.nii.gz", folder / "qc.json", settings, 5)
 """
 SHIFT = np.array([9.0, -7.0, 6.0])
 ANGLE = np.deg2rad(4.0)
@@ -95,16 +97,24 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (array, grid) in volumes.items():
         array = array.astype(np.uint8 if "lungs" in name else np.float32)
         write_volume(from_array(array, grid), folder / f"{name}.nii.gz")
+    for name in FRAMES:
+        write_json({"frame_of_reference": "one"}, folder / f"{name}.json")
+    for name, frame in (("other", "another"), ("nameless", None)):
+        write_json({"frame_of_reference": frame}, folder / f"{name}.json")
     return folder
 
 
 THROUGH_CT = ["ct", "ct_lungs", "attenuation_ct", "attenuation_ct_lungs"]
+#: sidecars of the volumes that one camera made
+FRAMES = ["attenuation_ct", "perfusion", "ventilation"]
 
 
 def register(phantom: Path, run: str, names: list[str], **changes) -> Path:
     folder = phantom / run
     folder.mkdir()
-    command = [sys.executable, "-c", RUN, str(folder), json.dumps(names), json.dumps(SETTINGS | changes)]
+    sidecars = [name for name in FRAMES if name in names or "attenuation_ct" in names]
+    words = [json.dumps(value) for value in (names, SETTINGS | changes, sidecars)]
+    command = [sys.executable, "-c", RUN, str(folder), *words]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[1])
     return folder
 
@@ -140,6 +150,7 @@ def test_a_known_deformation_is_found(deformable: Path, phantom: Path) -> None:
     assert record["folding_percent"] == 0
     assert record["displacement_mean_mm"] == pytest.approx(before.mean(), abs=4)
     assert record["flags"] == []
+    assert record["frame_of_reference"] == {"perfusion": "shared", "ventilation": "shared"}
     assert "attenuation CT" in record["method"]
 
 
@@ -183,9 +194,40 @@ def test_without_an_attenuation_ct_it_is_rigid_and_says_so(phantom: Path) -> Non
 
 def test_a_mask_on_another_grid_is_refused(phantom: Path, tmp_path: Path) -> None:
     volumes = {name: phantom / f"{name}.nii.gz" for name in THROUGH_CT}
+    sidecars = {name: phantom / f"{name}.json" for name in FRAMES}
     outputs = [tmp_path / name for name in ("to.nii.gz", "back.nii.gz", "qc.json")]
     with pytest.raises(GeometryError, match="ct and ct_lungs"):
-        register_case(volumes | {"ct_lungs": volumes["attenuation_ct_lungs"]}, *outputs, SETTINGS, 1)
+        register_case(volumes | {"ct_lungs": volumes["attenuation_ct_lungs"]}, sidecars, *outputs, SETTINGS, 1)
     with pytest.raises(GeometryError, match="attenuation_ct and its lungs"):
-        register_case(volumes | {"attenuation_ct_lungs": volumes["ct_lungs"]}, *outputs, SETTINGS, 1)
+        register_case(volumes | {"attenuation_ct_lungs": volumes["ct_lungs"]}, sidecars, *outputs, SETTINGS, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_spect_in_another_frame_of_reference_does_not_help(phantom: Path, tmp_path: Path) -> None:
+    """The ventilation of another day lies elsewhere; added up, it would pull the perfusion along."""
+    for path in phantom.glob("*.*"):
+        shutil.copy(path, tmp_path)
+    shutil.copy(phantom / "other.json", tmp_path / "ventilation.json")
+    elsewhere = read_volume(phantom / "ventilation.nii.gz")
+    elsewhere.SetOrigin([x + 40 for x in elsewhere.GetOrigin()])
+    write_volume(elsewhere, tmp_path / "ventilation.nii.gz")
+    alone = register(phantom, "alone", ["ct", "ct_lungs", "perfusion"])
+    beside = register(tmp_path, "beside", ["ct", "ct_lungs", "perfusion", "ventilation"])
+    assert sha256_file(beside / "to.nii.gz") == sha256_file(alone / "to.nii.gz")
+    record = read_json(beside / "qc.json")
+    assert record["frame_of_reference"] == {"ventilation": "different"}
+    assert "ventilation has another frame of reference than perfusion: it does not help" in " ".join(record["flags"])
+    assert read_json(alone / "qc.json")["frame_of_reference"] == {}
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "relation"), [("perfusion", "shared"), ("other", "different"), ("nameless", "unknown")]
+)
+@pytest.mark.parametrize("of_what", ["attenuation_ct", "ventilation"])
+def test_frames_of_reference_are_compared(phantom: Path, sidecar: str, relation: str, of_what: str) -> None:
+    frames = Frames.of({of_what: phantom / f"{of_what}.json", "perfusion": phantom / f"{sidecar}.json"})
+    assert frames.relations == {"perfusion": relation}
+    assert len(frames.flags()) == (relation != "shared")
+    assert frames.strangers == (["perfusion"] if of_what == "ventilation" and relation != "shared" else [])
+    nameless = Frames.of({of_what: phantom / "nameless.json", "perfusion": phantom / "nameless.json"})
+    assert nameless.relations == {"perfusion": "unknown"}, "two headers that name no frame do not name one frame"

@@ -16,7 +16,7 @@ import yaml
 from ct2vq import findings, report
 from ct2vq.config import complete_config
 from ct2vq.figures import METRIC_NAMES
-from ct2vq.files import read_tsv, write_json, write_tsv
+from ct2vq.files import read_json, read_tsv, write_json, write_tsv
 
 LABELS = {
     "ddran": "DDRAN",
@@ -253,6 +253,25 @@ def test_other_definitions_are_averaged_over_patients(written: dict[str, Any]) -
     values = rows[rows["definition"] == "p25_p75"]["value"]
     details = written["html"].split("Dice with the definition <code>p25_p75</code>")[1].split("</details>")[0]
     assert f"{values.mean():.3f} ± {values.std():.3f}" in details and "n/a" not in details
+
+
+def test_a_spect_that_is_registered_alone_has_a_row_and_a_figure(tmp_path: Path) -> None:
+    arguments = build(tmp_path)
+    record = read_json(arguments["qc"][0]) | {"flags": ["another frame of reference"]}
+    figures = tmp_path / "report" / "figures" / "registration"
+    for case in ("sim001", "sim002"):
+        write_json(record, tmp_path / "register" / case / "ventilation_qc.json")
+        arguments["qc"].append(tmp_path / "register" / case / "ventilation_qc.json")
+        arguments["overlays"].append(figures / case / "ventilation.png")
+    report.write_report(**arguments)
+    html = arguments["page"].read_text(encoding="utf-8")
+    outline = Outline(html)
+    for case in ("sim001", "sim002"):
+        assert f"figures/registration/{case}/ventilation.png" in outline.loaded
+        assert f"figures/registration/{case}.png" in outline.loaded
+        assert f"registration-{case}.ventilation" in outline.ids
+        assert f'<a href="#registration-{case}.ventilation">registration ventilation</a>' in html
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
 
 
 def test_worst_registration_stands_first(written: dict[str, Any]) -> None:

@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 sys.path.insert(0, str(workflow.basedir))
 
-from ct2vq.cohort import VOLUMES, load_cohort
+from ct2vq.cohort import CT_VOLUMES, VOLUMES, load_cohort
 from ct2vq.config import (
     TARGETS,
     complete_config,
@@ -24,6 +25,17 @@ from ct2vq.identity.sources import write_sources
 from ct2vq.identity.store import study_store
 from ct2vq.split import assign_folds, folds_table
 from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
+
+
+def only_converted():
+    """Whether no more is wanted than to check or to convert the raw images: folds do not matter for that."""
+    if "snakemake" not in sys.argv[0]:
+        return False
+    # Snakemake tells a workflow its targets only after its rules are read
+    told, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    wanted = [*(told.targets or ()), *(told.target_jobs or ())]
+    early = ("check", "convert", "results/check/", "results/convert/")
+    return bool(wanted) and all(str(target).startswith(early) for target in wanted)
 
 
 def prepare_study():
@@ -42,13 +54,16 @@ def prepare_study():
             require_same_study(config)
         cohort = load_cohort(config)
         kept = kept_folds(config)
-        folds = assign_folds(
-            cohort.cases,
-            config["split"]["folds"],
-            config["seed"],
-            config["split"]["stratify_by"],
-            kept,
-        )
+        if only_converted():
+            folds = dict.fromkeys(cohort.case_ids, 1)
+        else:
+            folds = assign_folds(
+                cohort.cases,
+                config["split"]["folds"],
+                config["seed"],
+                config["split"]["stratify_by"],
+                kept,
+            )
         store = study_store(config)
         store.make_folder()
         return cohort, folds, store
@@ -147,18 +162,71 @@ def config_to_show():
     return {**config, "cohort": {**config["cohort"], **places}}
 
 
-def register_inputs(wildcards):
-    """Through the attenuation CT where there is one, else the SPECT images themselves."""
-    case = COHORT[wildcards.case]
-    moving = ["attenuation_ct"] if "attenuation_ct" in case.sources else case.targets
-    inputs = {
-        volume: f"results/convert/{wildcards.case}/{volume}.nii.gz" for volume in moving
+def through_ct_inputs(case, attenuation_ct, targets):
+    """A camera's CT with its lungs, and the sidecars that tell whether the SPECT images share its frame of reference."""
+    converted = f"results/convert/{case}"
+    return {
+        "attenuation_ct": f"{converted}/{attenuation_ct}.nii.gz",
+        "attenuation_ct_lungs": f"results/segment/{case}/{attenuation_ct}_lungs.nii.gz",
+        "attenuation_ct_facts": f"{converted}/{attenuation_ct}.json",
+        **{f"{target}_facts": f"{converted}/{target}.json" for target in targets},
     }
-    if "attenuation_ct" in case.sources:
-        inputs["attenuation_ct_lungs"] = (
-            f"results/segment/{wildcards.case}/attenuation_ct_lungs.nii.gz"
-        )
+
+
+def register_inputs(wildcards):
+    """The CT that one camera made for all the SPECT images that name it."""
+    targets = COHORT[wildcards.case].registered_together
+    return through_ct_inputs(wildcards.case, "attenuation_ct", targets)
+
+
+def register_alone_inputs(wildcards):
+    """The CT of a SPECT's own camera; without one, the SPECT and what may help it: another without a CT."""
+    case = COHORT[wildcards.case]
+    attenuation_ct = case.attenuation_ct(wildcards.target)
+    if attenuation_ct:
+        return through_ct_inputs(case.case_id, attenuation_ct, [wildcards.target])
+    others = [
+        target
+        for target in case.registered_alone
+        if target != wildcards.target and not case.attenuation_ct(target)
+    ]
+    inputs = {}
+    for target in [wildcards.target, *others]:
+        inputs[target] = f"results/convert/{case.case_id}/{target}.nii.gz"
+        inputs[f"{target}_facts"] = f"results/convert/{case.case_id}/{target}.json"
     return inputs
+
+
+def registrations(file):
+    """`file(case, target)` of every registration of the cohort; target None: one that carries several."""
+    return [
+        file(case.case_id, target)
+        for case in COHORT.cases
+        for target in [
+            *([None] if case.registered_together else []),
+            *case.registered_alone,
+        ]
+    ]
+
+
+def registration_file(case, target, name):
+    """A file of the registration that carries a target; target None: of the one that carries several."""
+    alone = target in COHORT[case].registered_alone
+    return (
+        f"results/register/{case}/{target}_{name}"
+        if alone
+        else f"results/register/{case}/{name}"
+    )
+
+
+def ct_to_spect(wildcards):
+    """The transform that carries the target onto the CT."""
+    return registration_file(wildcards.case, wildcards.target, "ct_to_spect.nii.gz")
+
+
+def registration_overlay(case, target):
+    """The figure of a registration; a folder keeps cases' names apart from targets'."""
+    return f"results/report/figures/registration/{case}{f'/{target}' if target else ''}.png"
 
 
 def model_inputs(wildcards, targets):
@@ -215,13 +283,17 @@ def ct_images(wildcards):
 
 
 def overlay_inputs(wildcards):
-    """What the overlay of a registration shows: the case's SPECT images and, if there is one, the attenuation CT."""
-    names = [
-        name
-        for name in ("attenuation_ct", *TARGETS)
-        if name in COHORT[wildcards.case].sources
-    ]
-    return {name: f"results/convert/{wildcards.case}/{name}.nii.gz" for name in names}
+    """What the overlay of a registration shows: the SPECT images that it carries and, if there is one, their CT."""
+    case = COHORT[wildcards.case]
+    alone = wildcards.get("target")
+    targets = [alone] if alone else case.registered_together
+    volumes = {target: target for target in targets}
+    if case.attenuation_ct(targets[0]):
+        volumes["attenuation_ct"] = case.attenuation_ct(targets[0])
+    return {
+        name: f"results/convert/{case.case_id}/{volume}.nii.gz"
+        for name, volume in volumes.items()
+    }
 
 
 def model_labels():

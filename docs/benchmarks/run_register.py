@@ -24,7 +24,7 @@ import pandas as pd  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 from machine import describe_machine  # noqa: E402
 
-from ct2vq.config import complete_config  # noqa: E402
+from ct2vq.config import TARGETS, complete_config  # noqa: E402
 from ct2vq.files import read_json, write_json, write_tsv  # noqa: E402
 from ct2vq.register import read_transform, register_case  # noqa: E402
 from ct2vq.volume import read_volume, to_array  # noqa: E402
@@ -81,11 +81,12 @@ def _register(
         "attenuation_ct": results / "convert" / case / "attenuation_ct.nii.gz",
         "attenuation_ct_lungs": results / "segment" / case / "attenuation_ct_lungs.nii.gz",
     }
+    sidecars = {name: results / "convert" / case / f"{name}.json" for name in ("attenuation_ct", *TARGETS)}
     config = complete_config({"study": "benchmark"})
     with tempfile.TemporaryDirectory() as folder:
         forward, inverse, qc = (Path(folder) / name for name in ("forward.nii.gz", "inverse.nii.gz", "qc.json"))
         start = time.process_time()
-        register_case(volumes, forward, inverse, qc, config["register"] | dict(changes), config["seed"])
+        register_case(volumes, sidecars, forward, inverse, qc, config["register"] | dict(changes), config["seed"])
         seconds = time.process_time() - start
         field = sitk.TransformToDisplacementField(
             read_transform(forward),

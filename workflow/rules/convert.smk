@@ -15,7 +15,7 @@ rule convert_ct:
     benchmark:
         "benchmarks/convert/{case}/{volume}.tsv"
     wildcard_constraints:
-        volume="ct|attenuation_ct",
+        volume="|".join(CT_VOLUMES),
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -26,7 +26,6 @@ rule convert_ct:
         code=code_digest("scripts/convert_ct.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.volume),
         patient=lambda wildcards: COHORT[wildcards.case].patient_id,
-        private=config["cohort"]["private"],
         secret=STORE.fingerprint(),
         settings=config["convert"],
     script:
@@ -54,7 +53,6 @@ rule convert_spect:
         code=code_digest("scripts/convert_spect.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.target),
         patient=lambda wildcards: COHORT[wildcards.case].patient_id,
-        private=config["cohort"]["private"],
         secret=STORE.fingerprint(),
         settings=config["convert"],
     script:

@@ -34,7 +34,7 @@ rule crop:
 rule crop_spect:
     input:
         spect="results/convert/{case}/{target}.nii.gz",
-        ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
+        ct_to_spect=ct_to_spect,
         lungs="results/crop/{case}/lungs.nii.gz",
     output:
         spect="results/crop/{case}/{target}.nii.gz",

@@ -67,6 +67,26 @@ rule report_registration:
         "../../scripts/report_registration.py"
 
 
+use rule report_registration as report_registration_alone with:
+    input:
+        unpack(overlay_inputs),
+        ct="results/convert/{case}/ct.nii.gz",
+        lungs="results/segment/{case}/ct_lungs.nii.gz",
+        ct_to_spect=ct_to_spect,
+        qc="results/register/{case}/{target}_qc.json",
+    output:
+        overlay=report(
+            "results/report/figures/registration/{case}/{target}.png",
+            caption="../report/registration.rst",
+            category="Registration",
+            labels={"case": "{case}", "figure": "before and after, {target}"},
+        ),
+    log:
+        "logs/report/registration/{case}/{target}.log",
+    benchmark:
+        "benchmarks/report/registration/{case}/{target}.tsv"
+
+
 rule report_figures:
     input:
         metrics="results/evaluate/metrics.tsv",
@@ -125,7 +145,9 @@ rule report:
         baselines="results/compare/baselines.tsv",
         metrics="results/evaluate/metrics.tsv",
         folds="results/split/folds.tsv",
-        qc=expand("results/register/{case}/qc.json", case=COHORT.case_ids),
+        qc=registrations(
+            lambda case, target: registration_file(case, target, "qc.json")
+        ),
         runs=expand(
             "results/train/{model}/fold{fold}/run.json",
             model=MODELS,
@@ -137,9 +159,7 @@ rule report:
             "results/report/figures/cohort.png",
         ],
         panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
-        overlays=expand(
-            "results/report/figures/registration/{case}.png", case=COHORT.case_ids
-        ),
+        overlays=registrations(registration_overlay),
     output:
         page="results/report/index.html",
         config="results/report/effective_config.yaml",

@@ -12,7 +12,7 @@ rule segment:
     benchmark:
         "benchmarks/segment/{case}/{volume}.tsv"
     wildcard_constraints:
-        volume="ct|attenuation_ct",
+        volume="|".join(CT_VOLUMES),
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -25,6 +25,5 @@ rule segment:
         lung_mask=lambda wildcards: (
             mask_digest(wildcards) if wildcards.volume == "ct" else None
         ),
-        private=config["cohort"]["private"],
     script:
         "../../scripts/segment.py"

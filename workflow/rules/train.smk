@@ -8,7 +8,7 @@ rule train:
         images=lambda wildcards: model_inputs(
             wildcards, MODELS[wildcards.model]["targets"]
         ),
-        cohort=ancient("results/convert/cohort.tsv"),
+        cohort="results/convert/cohort.tsv",
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         history="results/train/{model}/fold{fold}/history.tsv",
@@ -47,7 +47,7 @@ rule train_baseline:
         images=lambda wildcards: model_inputs(
             wildcards, MODELS[wildcards.model]["targets"]
         ),
-        cohort=ancient("results/convert/cohort.tsv"),
+        cohort="results/convert/cohort.tsv",
     output:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         record="results/train/{model}/fold{fold}/run.json",
