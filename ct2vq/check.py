@@ -6,6 +6,7 @@ fails, each step is tried by itself, so that a series without rescale and with a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage, PositronEmissionTomographyImageStorage
 
+from ct2vq.apart import DiedError, apart
 from ct2vq.codes import CODES
 from ct2vq.config import TARGETS
 from ct2vq.convert import read_ct, read_spect
@@ -25,8 +27,9 @@ from ct2vq.convert.converted import Converted
 from ct2vq.convert.ct import ct_instances, ct_slice, finish_ct
 from ct2vq.convert.facts import ct_acquisition, spect_acquisition
 from ct2vq.convert.limits import Problem, cohort_problems, problems_of
-from ct2vq.convert.nm import frame_order, nm_grid, nm_scale, require_reconstruction
+from ct2vq.convert.nm import frame_order, nm_grid, require_reconstruction
 from ct2vq.convert.pt import pt_slice
+from ct2vq.convert.real_world import nm_mappings
 from ct2vq.convert.sidecar import sidecar_facts
 from ct2vq.dicom.attributes import number
 from ct2vq.dicom.files import Collection, Instance, Source, read_file, read_header, require_honest_size
@@ -35,7 +38,11 @@ from ct2vq.dicom.pixels import stored_values
 from ct2vq.errors import Ct2vqError, DicomError
 from ct2vq.files import read_json, read_tsv, write_json, write_tsv
 from ct2vq.identity.guard import Guard, job_source
+from ct2vq.identity.headers import Text, readable_texts
 from ct2vq.identity.job import Job, open_job
+from ct2vq.logs import UNEXPECTED
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("case_id", "volume", "severity", "code", "attribute", "message", "remedy")
 #: size of the image that stands in where there are no values
@@ -49,7 +56,7 @@ class RawVolume:
     """One volume of a case to be checked.
 
     Attributes:
-        volume: `ct`, `attenuation_ct`, `perfusion` or `ventilation`.
+        volume: one of `ct2vq.cohort.VOLUMES`.
         source: its raw data.
         guard: knows what must not be said; writes nothing here.
     """
@@ -75,11 +82,23 @@ class Jobs:
                 self._jobs[volume] = open_job(private, case_id, volume)
             except Ct2vqError as error:
                 self._jobs[volume] = error
+        self._learnt = False
 
-    def clean(self, said: str, failed: bool) -> str:
-        """What was said, without identities of any volume."""
-        for job in self._jobs.values():
-            said = said if isinstance(job, Ct2vqError) else job.clean(said, failed)
+    def clean(self, said: str, failed: bool = False) -> str:
+        """What was said, without identities of any volume.
+
+        Raises:
+            DiedError: the texts that must not be said cannot be read.
+        """
+        if not said:
+            return said
+        jobs = [job for job in self._jobs.values() if isinstance(job, Job)]
+        if not self._learnt:
+            for job in jobs:  # the volumes were read in other processes: what those learnt is not known here
+                job.redactor.learn_texts(apart(_texts_of, job))
+            self._learnt = True
+        for job in jobs:
+            said = job.clean(said, False)
         return said
 
     def volumes(self) -> Iterator[RawVolume | tuple[str, Ct2vqError]]:
@@ -90,6 +109,10 @@ class Jobs:
             else:
                 guard = Guard(job.redactor.store, job.redactor, job.raw.patient_id)
                 yield RawVolume(volume, job_source(job), guard)
+
+
+def _texts_of(job: Job) -> set[Text]:
+    return set().union(*map(readable_texts, job.raw.all_files()))
 
 
 def check_case(
@@ -116,11 +139,28 @@ def check_case(
             name, problems = volume[0], [Problem("D101", str(volume[1]))]
         else:
             name = volume.volume
-            problems, facts_of_volume = check_volume(volume, case_id, dict(settings))
+            problems, facts_of_volume = _check_apart(volume, case_id, dict(settings))
             known |= {name: facts_of_volume} if facts_of_volume else {}
-        rows += [_row(case_id, name, problem._replace(message=clean(problem.message))) for problem in problems]
+        rows += [_row(case_id, name, _cleaned(problem, clean)) for problem in problems]
     write_json(known, facts)
     write_tsv(pd.DataFrame(rows, columns=list(COLUMNS)), table)
+
+
+def _check_apart(raw: RawVolume, case_id: str, settings: dict) -> tuple[list[Problem], dict[str, Any] | None]:
+    """`check_volume` in a process of its own: a crash or a full memory costs a row, not the table."""
+    try:
+        return apart(check_volume, raw, case_id, settings)
+    except DiedError as error:
+        return [Problem("D110", error.message)], None
+
+
+def _cleaned(problem: Problem, clean: Callable[[str], str]) -> Problem:
+    """A problem that may be told; what cannot be cleaned is told by its code alone."""
+    try:
+        return problem._replace(message=clean(problem.message))
+    except Exception as error:
+        logger.error("a message cannot be cleaned: %s", type(error).__name__)
+        return problem._replace(message=CODES[problem.code].meaning)
 
 
 def check_cohort(
@@ -160,17 +200,35 @@ def problem_lines(table: Path) -> tuple[list[str], int]:
 
 
 def check_volume(raw: RawVolume, case_id: str, settings: dict) -> tuple[list[Problem], dict[str, Any] | None]:
-    """All problems of one volume, and its facts as far as they could be read."""
+    """All problems of one volume, and its facts as far as they could be read; never an exception."""
     found = _Found()
+    try:
+        return _check_volume(raw, case_id, settings, found)
+    except Exception as error:
+        found.unexpected(error)
+        return found.problems(), None
+
+
+def _check_volume(
+    raw: RawVolume, case_id: str, settings: dict, found: _Found
+) -> tuple[list[Problem], dict[str, Any] | None]:
     is_ct = raw.volume not in TARGETS
     read = found.attempt(read_ct if is_ct else read_spect, raw.source, settings)
     if read is None:
         return _check_steps(raw, case_id, settings, found)
     converted, collection = read
     found.attempt(raw.guard.inspect, collection, case_id)
-    warnings = [Problem(note[:4], note[5:]) for note in converted.notes]
-    limits = problems_of(converted, raw.volume, settings["limits"])
-    return found.problems() + limits + warnings, _facts(converted, raw)
+    return _judged(converted, raw, settings, found)
+
+
+def _judged(
+    converted: Converted, raw: RawVolume, settings: dict, found: _Found
+) -> tuple[list[Problem], dict[str, Any] | None]:
+    """The problems found, those with the study's limits, what the readers noted, and the facts."""
+    limits = found.attempt(problems_of, converted, raw.volume, settings["limits"]) or []
+    facts = found.attempt(_facts, converted, raw)
+    notes = [Problem(note[:4], note[5:]) for note in converted.notes]
+    return [*found.problems(), *limits, *notes], facts
 
 
 class _Found:
@@ -188,6 +246,15 @@ class _Found:
             if str(error) not in map(str, same):
                 same.append(error)
             return None
+        except Exception as error:
+            self.unexpected(error)
+            return None
+
+    def unexpected(self, error: Exception) -> None:
+        """Note an error that is nobody's message: a defect of this program, or of a library."""
+        logger.error(UNEXPECTED, exc_info=error)
+        problem = DicomError("D109", f"{type(error).__name__}: {error}")
+        self.errors.setdefault((problem.code, str(problem)), [problem])
 
     def passes(self, check: Callable[..., None], *args: Any) -> bool:
         """Whether a check that only raises has nothing to say."""
@@ -195,10 +262,10 @@ class _Found:
 
     def problems(self) -> list[Problem]:
         problems = []
-        for (code, key), errors in sorted(self.errors.items()):
+        for (code, _), errors in sorted(self.errors.items()):
             more = f" (and {len(errors) - 1} more like this)" if len(errors) > 1 else ""
             where = f", in {errors[0].path}" if errors[0].path else ""
-            problems.append(Problem(code, f"{errors[0].message}{where}{more}", key))
+            problems.append(Problem(code, f"{errors[0].message}{where}{more}", errors[0].key or ""))
         return problems
 
 
@@ -217,9 +284,14 @@ def _check_steps(
         converted = _try_ct(collection, settings, found)
     if converted is None:
         return found.problems(), None
-    acquisition = spect_acquisition(converted) if raw.volume in TARGETS else ct_acquisition(converted, instances)
+    if raw.volume in TARGETS:
+        acquisition = found.attempt(spect_acquisition, converted)
+    else:
+        acquisition = found.attempt(ct_acquisition, converted, instances)
+    if acquisition is None:
+        return found.problems(), None
     converted.facts["acquisition"] = acquisition
-    return found.problems() + problems_of(converted, raw.volume, settings["limits"]), _facts(converted, raw)
+    return _judged(converted, raw, settings, found)
 
 
 def _root(source: Path | Source) -> Path:
@@ -256,16 +328,29 @@ def _try_spect(collection: Collection, settings: dict, found: _Found) -> Convert
     if not nm:
         return _try_stack(kept, settings, found, pt_slice, "unknown", tilt=False)
     instance = nm[0]
-    frames = int(number(instance.dataset, "NumberOfFrames", instance.path) or 1)
+    frames = found.attempt(_frames, instance)
     found.attempt(require_reconstruction, instance)
-    found.attempt(frame_order, instance, frames)
-    found.attempt(nm_grid, instance, frames)
+    if frames:
+        found.attempt(frame_order, instance, frames)
+        found.attempt(nm_grid, instance, frames)
     read = _content(instance, found)
     if read is None:
         return _stand_in([instance], [], "counts")
-    found.attempt(nm_scale, read[0], instance.path)
+    found.attempt(nm_mappings, read[0], instance.path)
     found.attempt(stored_values, read[0], instance.path)
     return _stand_in([instance], [read[1]], "counts")
+
+
+def _frames(instance: Instance) -> int:
+    """Number of frames of an NM object.
+
+    Raises:
+        DicomError: it is no number of frames that make a volume.
+    """
+    count = number(instance.dataset, "NumberOfFrames", instance.path) or 1
+    if count < 2 or count != int(count):
+        raise DicomError("D303", f"{count:g} frame(s) are no volume", path=instance.path, key="NumberOfFrames")
+    return int(count)
 
 
 def _content(instance: Instance, found: _Found) -> tuple[Dataset, str] | None:

@@ -42,7 +42,8 @@ def where(
     from ct2vq.identity.job import where as paths_of
 
     with _plain_errors():
-        print("\n".join(paths_of(private, name)))
+        for path in paths_of(private, name):
+            sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
 
 @app.command(help="Print where the report is, and the mean metrics of every model.")
@@ -126,7 +127,7 @@ def discover(
         table = output or Path(config["cohort"]["cases"])
         with FileProgress(Console(stderr=True)) as progress:
             found = run_discover(raw, config["discover"], store, table, jobs or os.cpu_count() or 1, progress=progress)
-        show(found, store.folder, console)
+        show(found, store.folder, table, console)
 
 
 @app.command("config-docs", help="Print the page that documents every key of the configuration (config/README.md).")

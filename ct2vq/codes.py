@@ -33,6 +33,14 @@ CODES = {
         "The header claims more pixels than the file can hold, or the file unpacks to more than any image needs.",
         "The file is cut off or damaged: copy or export it again.",
     ),
+    "D109": Code(
+        "An unexpected error ended the reading of an image.",
+        "Please report it with the log; other images are not hurt.",
+    ),
+    "D110": Code(
+        "The reading of an image ended the process: a library crashed, or the memory was full.",
+        "Copy or export the image again, or give the job more memory; else report it with the log.",
+    ),
     "D201": Code("No CT slices are among the files.", "Name the folder or series of the CT."),
     "D202": Code("The images belong to several series.", "Name one series, for example as `ct2vq discover` proposes."),
     "D203": Code("No SPECT is among the files.", "Name the NM object or PT series of the reconstruction."),
@@ -50,6 +58,10 @@ CODES = {
     "D210": Code(
         "An enhanced CT object holds several stacks, times or kinds of frames.",
         "Export one stack of one reconstruction.",
+    ),
+    "D211": Code(
+        "The images of one series do not belong together (patient, study, frame of reference, kernel, kind or units).",
+        "Keep the images of one reconstruction of one patient; an anonymiser may have given two series one UID.",
     ),
     "D301": Code("Matrix size or pixel spacing makes no sense.", "Export the series again from its source."),
     "D302": Code("Row and column directions are no perpendicular unit vectors.", "Export the series again."),
@@ -83,7 +95,11 @@ CODES = {
     "D408": Code("The values cannot be HU of a patient.", "Check the rescale; see `convert.hu_plausibility`."),
     "D409": Code("The image holds no counts.", "Check the reconstruction."),
     "D410": Code("An image has another size than its header says.", "Copy or export it again."),
-    "D411": Code("A real-world value mapping has no slope.", "Export the reconstruction with a linear mapping."),
+    "D411": Code(
+        "Real-world value mappings have no slope, contradict each other or leave stored values out.",
+        "Export the reconstruction with one linear mapping.",
+    ),
+    "D412": Code("The values do not fill the low bits that the header names.", "Export the series from its source."),
     "D501": Code("The CT's slices are thicker than allowed.", "Name a thinner series, or see `convert.limits`."),
     "D502": Code("Contrast was given, and the study allows none.", "Name a series without contrast."),
     "D503": Code("The CT's kernel is not allowed.", "Name the series of another kernel, or see `convert.limits`."),
@@ -117,6 +133,7 @@ CODES = {
     "W201": Code(
         "The series UID is missing, so that all files count as one series.", "Check that only one was exported."
     ),
+    "W202": Code("The series has fewer images than its acquisition.", "Check that no slices are missing at its ends."),
     "W301": Code("An NM object has no slice vector: frames are taken as stored.", "Look at the volume."),
     "W302": Code("Slice thickness stands in for the missing spacing between slices.", "Check the volume's height."),
     "W303": Code("Several detectors state one geometry.", "Nothing."),
@@ -125,10 +142,14 @@ CODES = {
     "W306": Code(
         "Slices of a tilted gantry were straightened onto a box.", "Look at the volume's first and last slices."
     ),
+    "W307": Code("Slice thickness or spacing cannot be understood; the positions are used.", "Nothing."),
     "W401": Code("A padding value that stands for tissue was not applied.", "Nothing."),
     "W402": Code("Values below air were set to air.", "Nothing."),
     "W403": Code("The values are hardly HU of a patient, and the study does not mind.", "Look at the volume."),
-    "W404": Code("Several real-world mappings are stored; the first is used.", "Check the units in the sidecar."),
+    "W404": Code(
+        "Several real-world mappings are stored: Bq/mL comes before counts, SUV is left out.",
+        "Check the units in the sidecar.",
+    ),
     "W405": Code("A SPECT has negative voxels.", "Nothing, if the reconstruction allows them."),
     "W406": Code("Images underwent lossy compression.", "Export the originals, if they are kept."),
     "W501": Code("A limit cannot be checked, because the header does not tell.", "Look it up in the archive."),
@@ -136,5 +157,8 @@ CODES = {
     "W503": Code("All images carry one patient id.", "Check `patient_id` in the cohort table by hand."),
     "W504": Code("Cases of one patient share an image.", "Nothing, if this is meant."),
     "W505": Code("The tracer belongs to the other target.", "Check that perfusion and ventilation are not swapped."),
+    "W506": Code(
+        "A date lies too near to the first year to be shifted, and is left out.", "Look at the header's date."
+    ),
     "W601": Code("The header says that the patient can be recognised from the image.", "Share no volume of a head."),
 }

@@ -21,7 +21,8 @@ from functools import cache
 from pathlib import Path
 
 from ct2vq.errors import DicomError
-from ct2vq.files import sha256_file, sha256_text, write_text
+from ct2vq.files import sha256_file, sha256_text
+from ct2vq.identity.store import write_private
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "ct2vq"
@@ -101,7 +102,7 @@ def _content_hashes(files: Sequence[tuple[str, Path]], cache_key: str, cache_fol
     hidden = {name: sha256_text(f"{cache_key}/{name}")[:32] for name, _ in files}
     entries = {hidden[name]: _entry(path, known.get(hidden[name])) for name, path in files}
     if entries != known:
-        write_text(json.dumps(entries, sort_keys=True), cache_file)
+        write_private(cache_file, json.dumps(entries, sort_keys=True))
     return {name: entries[key]["sha256"] for name, key in hidden.items()}
 
 

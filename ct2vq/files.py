@@ -84,5 +84,5 @@ def sha256_file(path: str | Path) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """SHA-256 of a text's UTF-8 bytes, hexadecimal."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """SHA-256 of a text's UTF-8 bytes, hexadecimal; names of files may hold bytes that are no UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

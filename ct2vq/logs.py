@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ct2vq.errors import Ct2vqError
 
+WITHHELD = "what was said is withheld: it could not be cleaned of identities"
 UNEXPECTED = "unexpected error: please report it with this log"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -28,7 +29,25 @@ def configure_logging(log_file: str | Path | None = None, level: int = logging.I
     _use(handler, level)
 
 
+class _Once(logging.Filter):
+    """Lets a library's warning pass once: pydicom warns of the same value in every slice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is said."""
+        if record.name.split(".")[0] not in ("py", "pydicom"):
+            return True
+        said = record.getMessage()
+        is_new = said not in self._said
+        self._said.add(said)
+        return is_new
+
+
 def _use(handler: logging.Handler, level: int = logging.INFO) -> None:
+    handler.addFilter(_Once())
     handler.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -69,8 +88,14 @@ class Curtain:
         self.cleaner: Cleaner | None = None
 
     def clean(self, said: str, failed: bool) -> str:
-        """The text without identities; as it is before anybody opened raw data."""
-        return said if self.cleaner is None else self.cleaner.clean(said, failed)
+        """The text without identities; as it is before anybody opened raw data.
+
+        Cleaning never fails with words of its own: Python's report of the error would tell paths.
+        """
+        try:
+            return said if self.cleaner is None else self.cleaner.clean(said, failed)
+        except Exception as error:
+            return f"{WITHHELD} ({type(error).__name__})\n"
 
 
 @contextmanager
@@ -95,9 +120,9 @@ def private_stage(log_file: str | Path) -> Iterator[Curtain]:
             logger.exception(UNEXPECTED)
     said = records.getvalue() + "".join(captured)
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-    Path(log_file).write_text(curtain.clean(said, bool(failure)), encoding="utf-8")
+    Path(log_file).write_text(curtain.clean(said, bool(failure)), encoding="utf-8", errors="backslashreplace")
     if failure:
-        print(f"ct2vq: {curtain.clean(failure, False)}", file=sys.stderr)
+        print(f"ct2vq: {curtain.clean(failure, False).rstrip()}", file=sys.stderr)
         sys.exit(1)
 
 

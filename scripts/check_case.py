@@ -16,13 +16,14 @@ if __name__ == "__main__":
 
     with private_stage(snakemake.log[0]) as curtain:
         from ct2vq.check import Jobs, check_case
+        from ct2vq.identity.sources import private_folder
 
-        curtain.cleaner = Jobs(Path(snakemake.params.private), snakemake.wildcards.case, snakemake.params.volumes)
+        curtain.cleaner = Jobs(private_folder(), snakemake.wildcards.case, snakemake.params.volumes)
         check_case(
             snakemake.wildcards.case,
             curtain.cleaner.volumes(),
             snakemake.params.settings,
-            lambda message: curtain.cleaner.clean(message, True),
+            curtain.cleaner.clean,
             Path(snakemake.output.problems),
             Path(snakemake.output.facts),
         )

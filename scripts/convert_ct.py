@@ -18,8 +18,9 @@ if __name__ == "__main__":
         from ct2vq.convert import convert_ct
         from ct2vq.identity.guard import job_guard, job_source
         from ct2vq.identity.job import open_job
+        from ct2vq.identity.sources import private_folder
 
-        job = open_job(Path(snakemake.params.private), snakemake.wildcards.case, snakemake.wildcards.volume)
+        job = open_job(private_folder(), snakemake.wildcards.case, snakemake.wildcards.volume)
         curtain.cleaner = job
         convert_ct(
             job_source(job),

@@ -17,11 +17,12 @@ if __name__ == "__main__":
     own = snakemake.params.lung_mask is not None
     with (private_stage if own else stage)(snakemake.log[0]) as curtain:
         from ct2vq.identity.job import open_job
+        from ct2vq.identity.sources import private_folder
         from ct2vq.segment import segment_case
 
         lung_mask = None
         if own:
-            curtain.cleaner = open_job(Path(snakemake.params.private), snakemake.wildcards.case, "lung_mask")
+            curtain.cleaner = open_job(private_folder(), snakemake.wildcards.case, "lung_mask")
             lung_mask = curtain.cleaner.raw.root
         segment_case(
             Path(snakemake.input.ct),

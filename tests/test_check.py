@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from dicom_factory import nm, series, thorax_like, write, write_series
 
 from ct2vq.check import RawVolume, check_case, check_cohort, check_volume, problem_lines
 from ct2vq.config import complete_config
-from ct2vq.errors import Ct2vqError
+from ct2vq.errors import Ct2vqError, DicomError
 from ct2vq.files import read_json, read_tsv
 from ct2vq.identity.guard import single_use_guard
 
@@ -123,3 +125,63 @@ def test_a_clean_cohort_says_so(tmp_path) -> None:
     check_case("a", [raw(ct(tmp_path / "ct"))], SETTINGS, str, tmp_path / "a.tsv", tmp_path / "a.json")
     check_cohort([tmp_path / "a.tsv"], [tmp_path / "a.json"], {"a": "p"}, SETTINGS["limits"], tmp_path / "p.tsv")
     assert problem_lines(tmp_path / "p.tsv") == (["no problems found"], 0)
+
+
+@pytest.mark.parametrize("step", ["sidecar_facts", "problems_of"])
+def test_a_value_that_only_the_facts_need_is_a_row(tmp_path, monkeypatch, step) -> None:
+    def fail(*_: object) -> None:
+        raise DicomError("D106", "1 number(s) expected, found 'abc'", key="SliceThickness")
+
+    monkeypatch.setattr(f"ct2vq.check.{step}", fail)
+    assert codes(ct(tmp_path / "ct")) == ["D106"]
+    assert codes(ct(tmp_path / "gap", _gap_and_no_rescale)) == ["D106", "D308", "D406"]
+
+
+@pytest.mark.parametrize(("frames", "code"), [("x", "D106"), ("-1", "D303")])
+def test_a_number_of_frames_that_is_none(tmp_path, frames, code) -> None:
+    path = spect(tmp_path / "q.dcm")
+    content = path.read_bytes()
+    old = b"IS\x02\x00" + str(SHAPE[0]).encode() + b" "
+    assert content.count(old) >= 1
+    path.write_bytes(content.replace(old, b"IS\x02\x00" + frames.ljust(2).encode()))
+    assert code in codes(path, "perfusion")
+
+
+def test_a_day_before_the_calendar_is_a_warning(tmp_path) -> None:
+    path = spect(tmp_path / "q.dcm", AcquisitionDate="00010101", AcquisitionTime="101500")
+    problems, facts = check_volume(raw(path, "perfusion"), "case-1", SETTINGS)
+    assert [problem.code for problem in problems] == ["W506"] and facts["acquired_shifted"] is None
+
+
+def _both(tmp_path, monkeypatch, name: str, fail) -> dict[tuple[str, str], str]:
+    """The rows of a case of a CT and a SPECT whose reading meets `fail`, by volume and code."""
+    monkeypatch.setattr(f"ct2vq.check.{name}", fail)
+    volumes = [raw(ct(tmp_path / "ct")), raw(spect(tmp_path / "q.dcm", SpacingBetweenSlices="0"), "perfusion")]
+    check_case("a", volumes, SETTINGS, str, tmp_path / "a.tsv", tmp_path / "a.json")
+    table = read_tsv(tmp_path / "a.tsv", dtype=str)
+    return dict(zip(zip(table["volume"], table["code"], strict=True), table["message"], strict=True))
+
+
+def test_an_unexpected_error_is_a_row(tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    rows = _both(tmp_path, monkeypatch, "read_ct", fail)
+    assert "ZeroDivisionError: by nothing" in rows["ct", "D109"]
+    rows = _both(tmp_path, monkeypatch, "_check_steps", fail)
+    assert ("perfusion", "D109") in rows
+
+
+def test_a_crash_costs_a_row_and_not_the_table(tmp_path, monkeypatch) -> None:
+    rows = _both(tmp_path, monkeypatch, "read_ct", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert "signal 9 (SIGKILL)" in rows["ct", "D110"]
+    assert ("perfusion", "W302") in rows or ("perfusion", "D313") in rows
+
+
+def test_what_cannot_be_cleaned_is_told_by_its_code(tmp_path) -> None:
+    def fail(_: str) -> str:
+        raise ValueError("Meier")
+
+    check_case("a", [raw(tmp_path / "Meier")], SETTINGS, fail, tmp_path / "a.tsv", tmp_path / "a.json")
+    (row,) = read_tsv(tmp_path / "a.tsv", dtype=str).to_dict("records")
+    assert row["code"] == "D101" and "Meier" not in row["message"]

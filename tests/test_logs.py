@@ -6,12 +6,13 @@ import logging
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ct2vq.errors import ConfigError, Ct2vqError
-from ct2vq.logs import configure_logging, stage
+from ct2vq.logs import WITHHELD, configure_logging, private_stage, stage
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,32 @@ def test_logging_is_set_anew_each_time(tmp_path: Path) -> None:
     logging.getLogger("ct2vq").debug("fine print")
     assert (tmp_path / "1.log").read_text() == ""
     assert "fine print" in (tmp_path / "2.log").read_text()
+
+
+class _Broken:
+    def clean(self, said: str, failed: bool) -> str:
+        raise UnicodeEncodeError("utf-8", "Meier", 0, 1, "/data/Meier")
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_cleaner_that_fails_tells_nothing(tmp_path, capfd, failing) -> None:
+    log = tmp_path / "rule.log"
+    with suppress(SystemExit), private_stage(log) as curtain:
+        curtain.cleaner = _Broken()
+        if failing:
+            raise ValueError("/data/Meier")
+    said = log.read_text() + "".join(capfd.readouterr())
+    assert WITHHELD in said and "Meier" not in said and "Traceback" not in said
+
+
+def test_a_librarys_warning_is_said_once(tmp_path) -> None:
+    log = tmp_path / "rule.log"
+    with private_stage(log):
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.warn("Invalid value for VR UI", stacklevel=1)
+            logging.getLogger("pydicom").warning("odd")
+            logging.getLogger("ct2vq").warning("ours")
+    said = log.read_text()
+    assert [said.count(text) for text in ("Invalid value for VR UI\n", "odd", "ours")] == [1, 1, 3]

@@ -111,10 +111,18 @@ def _files_below(root: Path, links: list[str], private: Path) -> Iterator[tuple[
             if item.is_dir(follow_symlinks=False):
                 if Path(item.path) != private:
                     waiting.append(path)
-            elif item.is_dir():
+            elif _leads_to_folder(item):
                 links.append(path)
             else:
                 yield path, *_size_and_time(item)
+
+
+def _leads_to_folder(item: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder; one that leads in a circle leads nowhere."""
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
 
 
 def _size_and_time(item: os.DirEntry[str]) -> tuple[int, int]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ct2vq.cohort import OWN_ATTENUATION_CT, VOLUMES
 from ct2vq.config import TARGETS
 from ct2vq.discover.classify import Finding, is_derived
 from ct2vq.discover.series import patients_with_several_births
 from ct2vq.identity.store import Store
 
-ROLES = ("ct", "attenuation_ct", *TARGETS)
+ROLES = VOLUMES
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _case(
     studies = sorted({finding.series.study for finding in session})
     claims = {target: _target_claim(target, session, settings) for target in TARGETS}
     scans = [finding for finding in own if "ct" in finding.roles]
-    claims["attenuation_ct"] = _attenuation_claim(claims, scans)
+    claims |= _attenuation_claims(claims, scans)
     spects = [finding for finding in own if set(finding.roles) & set(TARGETS)]
     cameras = {scan.series.cell for spect in spects for scan in _cameras_own(spect, scans)}
     claims["ct"] = _ct_claim(session, cameras, scans, settings)
@@ -146,12 +147,28 @@ def _narrowed(claim: Claim, is_weaker: Callable[[Finding], bool], reason: str) -
 # --- CT ------------------------------------------------------------------------------------------------------------
 
 
-def _attenuation_claim(targets: Mapping[str, Claim], scans: Sequence[Finding]) -> Claim:
+def _attenuation_claims(targets: Mapping[str, Claim], scans: Sequence[Finding]) -> dict[str, Claim]:
+    """The camera's own CT: one for both SPECT images, or one for each where each has just one in its own frame."""
+    own = {OWN_ATTENUATION_CT[target]: _in_own_frame(claim, scans) for target, claim in targets.items()}
+    chosen = [claim.chosen for claim in own.values()]
+    if all(chosen) and chosen[0] is not chosen[1]:
+        return {"attenuation_ct": Claim()} | own
+    spects = [spect for claim in targets.values() for spect in claim.candidates]
+    return {"attenuation_ct": _attenuation_claim(spects, scans)} | {role: Claim() for role in own}
+
+
+def _in_own_frame(target: Claim, scans: Sequence[Finding]) -> Claim:
+    """CTs in the frame of reference of a SPECT that is decided."""
+    spect = target.chosen
+    found = _cameras_own(spect, scans) if spect else []
+    return Claim([scan for scan in found if spect and _same_frame(spect, scan)])
+
+
+def _attenuation_claim(spects: Sequence[Finding], scans: Sequence[Finding]) -> Claim:
     """The camera's own CT: in the SPECT's frame of reference, else of its study or day and so described.
 
-    Each SPECT may have its own; the table has one column, so that two different ones are for a human.
+    Two different ones are for a human.
     """
-    spects = [spect for claim in targets.values() for spect in claim.candidates]
     found: dict[str, Finding] = {}
     for spect in spects:
         for scan in _cameras_own(spect, scans):
@@ -171,14 +188,17 @@ def _cameras_own(spect: Finding, scans: Sequence[Finding]) -> list[Finding]:
 
 def _attenuation_rank(spect: Finding, scan: Finding) -> int:
     """Strength of a claim, 0: none."""
-    frames = (spect.series.facts.frame, scan.series.facts.frame)
-    same_frame = bool(frames[0]) and frames[0] == frames[1]
     same_study = spect.series.study == scan.series.study
     days = _days(spect, scan)
     near = same_study or (days is not None and abs(days) < 1)
-    if same_frame:
+    if _same_frame(spect, scan):
         return 3 + scan.low_dose
     return (2 if same_study else 1) if scan.low_dose and near else 0
+
+
+def _same_frame(spect: Finding, scan: Finding) -> bool:
+    frames = (spect.series.facts.frame, scan.series.facts.frame)
+    return bool(frames[0]) and frames[0] == frames[1]
 
 
 def _ct_claim(
@@ -187,7 +207,7 @@ def _ct_claim(
     """The diagnostic CT: no camera's own, nearest in days, not derived, thin slices."""
     claim = Claim([scan for scan in scans if scan.series.cell not in cameras])
     if not claim.candidates:
-        return _no_ct(cameras)
+        return _no_ct([scan for scan in scans if scan.series.cell in cameras])
     distances = {scan.series.cell: _distance(scan, session) for scan in claim.candidates}
     dated = [days for days in distances.values() if days is not None]
     if dated and min(dated) > settings["ct_days"]:
@@ -202,9 +222,11 @@ def _ct_claim(
     return claim
 
 
-def _no_ct(cameras: Iterable[str]) -> Claim:
-    own = ", ".join(sorted(cameras))
-    return Claim([], problem=f"no diagnostic CT; the camera's own is {own}" if own else "no CT of the lungs")
+def _no_ct(cameras: list[Finding]) -> Claim:
+    """Where the camera's CT is the only one, the study may be made with it: that is for a human."""
+    if not cameras:
+        return Claim([], problem="no CT of the lungs")
+    return Claim(cameras, problem="no diagnostic CT; the camera's own may be used as `ct`, beside its own column")
 
 
 def _preferred(claim: Claim, distances: Mapping[str, int | None], settings: Mapping[str, Any]) -> Claim:

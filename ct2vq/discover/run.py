@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ct2vq.cohort import OWN_ATTENUATION_CT
 from ct2vq.discover.classify import STATES, Finding, classify
 from ct2vq.discover.inventory import Scan, save_inventory, scan
 from ct2vq.discover.propose import ROLES, ProposedCase, propose
@@ -49,7 +50,7 @@ def discover(
         raw: the folder; every file below it is looked at.
         settings: the config block `discover`.
         store: the study's private folder.
-        output: the cohort table to propose; one that exists is not touched.
+        output: the cohort table to propose; one that has rows is not touched.
         jobs: processes that read.
         inventory: the public inventory.
         progress: called with the number of files that are read and of all.
@@ -78,8 +79,8 @@ def _require_patterns(patterns: Mapping[str, str]) -> None:
             raise ConfigError(f"not a regular expression: {error}", key=f"discover.patterns.{name}") from error
 
 
-def show(found: Discovery, private: Path, console: Console) -> None:
-    """Print the compact result; pseudonyms only."""
+def show(found: Discovery, private: Path, table: Path, console: Console) -> None:
+    """Print the compact result, and how the proposal becomes the cohort table if it is not; pseudonyms only."""
     done = found.scan
     console.print(f"{len(done.entries)} files: {done.read} read, {done.kept} unchanged, {done.vanished} vanished")
     if done.links:
@@ -95,13 +96,18 @@ def show(found: Discovery, private: Path, console: Console) -> None:
             console.print(f"{case.case_id} {remark}", highlight=False, markup=False, soft_wrap=True)
     decided = sum(not case.is_ambiguous for case in found.cases)
     console.print(f"{decided} of {len(found.cases)} case(s) are complete as proposed: {found.proposal}")
+    if found.proposal != table:
+        console.print(f"{table} has rows and was not touched; to use the proposal: cp {found.proposal} {table}")
     console.print(f"all series: {INVENTORY}; what a human needs to decide: {private / 'candidates.tsv'}")
 
 
 def _case_table(cases: Sequence[ProposedCase]) -> Table:
-    table = Table("case", "patient", *ROLES, box=None)
+    # few cases have a camera's CT for each SPECT: the columns take the room of other ids
+    rare = {role for role in OWN_ATTENUATION_CT.values() if not any(case.claims[role].candidates for case in cases)}
+    roles = [role for role in ROLES if role not in rare]
+    table = Table("case", "patient", *roles, box=None)
     for case in cases:
-        table.add_row(case.case_id, case.patient_id, *(_cell(case, role) for role in ROLES))
+        table.add_row(case.case_id, case.patient_id, *(_cell(case, role) for role in roles))
     return table
 
 

@@ -131,12 +131,12 @@ def _length(value: float | None) -> str:
 
 
 def write_proposal(cases: Sequence[ProposedCase], path: Path) -> Path:
-    """The proposed cohort table. A table that is there is never touched: the proposal then lies beside it.
+    """The proposed cohort table. A table with rows is never touched: the proposal then lies beside it.
 
     Returns:
         where it was written.
     """
-    if path.exists():
+    if path.exists() and not _is_template(path):
         path = path.with_name(f"{path.stem}.proposed{path.suffix}")
     lines = [_tsv([_CASE_COLUMNS])]
     for case in cases:
@@ -145,6 +145,13 @@ def write_proposal(cases: Sequence[ProposedCase], path: Path) -> Path:
         lines.append(f"# {row}" if case.obstacle else row)
     write_text(_INTRODUCTION + "".join(lines), path)
     return path
+
+
+def _is_template(path: Path) -> bool:
+    """Whether a cohort table holds the names of its columns and comments only, as the one of the checkout does."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith("#")]
+    return len(told) == 1 and told[0].split("\t")[0] == "case_id"
 
 
 def remarks(case: ProposedCase) -> Iterator[str]:

@@ -67,9 +67,15 @@ class Guard:
             self.store.make_folder()
             write_private(self.relink, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
-    def shifted(self, moment: datetime, instance: Instance) -> str:
-        """A moment moved by the patient's days, ISO 8601; differences between moments of a patient stay exact."""
-        return (moment + timedelta(days=self.store.date_shift_days(self._patient(instance)))).isoformat()
+    def shifted(self, moment: datetime, instance: Instance) -> str | None:
+        """A moment moved by the patient's days, ISO 8601; differences between moments of a patient stay exact.
+
+        None if the calendar has no such day: some write the date 00010101 where they know none.
+        """
+        try:
+            return (moment + timedelta(days=self.store.date_shift_days(self._patient(instance)))).isoformat()
+        except OverflowError:
+            return None
 
     def header_patient(self, instance: Instance) -> str | None:
         """A keyed name of the header's patient id: tells whether two cases are one patient. None if it has no id."""

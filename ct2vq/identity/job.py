@@ -61,7 +61,7 @@ def where(private: Path, name: str) -> list[str]:
     """
     found = set()
     for table in sorted((private / NAMES).glob("*.tsv")):
-        for line in table.read_text(encoding="utf-8").splitlines():
+        for line in table.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             known, _, path = line.partition("\t")
             if known == name:
                 found.add(path)

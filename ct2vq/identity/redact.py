@@ -7,6 +7,7 @@ becomes a keyed id, which `ct2vq where` leads back, a UID the hash that the side
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -20,7 +21,10 @@ REMOVED = "[removed]"
 #: a shorter piece of text is no identity, and would stand in many a word
 SHORTEST, SHORTEST_NUMBER, SHORTEST_WORD = 3, 5, 4
 #: names of files and folders that say what lies in them: replaced only as part of a path
-_PLAIN_NAMES = ("ct", "attenuation_ct", "perfusion", "ventilation", "dicom", "data", "raw", "series", "lung_mask")
+_PLAIN_NAMES = (
+    "ct", "attenuation_ct", "attenuation_ct_perfusion", "attenuation_ct_ventilation", "perfusion", "ventilation",
+    "dicom", "data", "raw", "series", "lung_mask",
+)  # fmt: skip
 #: defined terms and common words of images' descriptions, beside those of the standard's dictionary
 _TERMS = """
     original derived primary secondary axial localizer recon tomo emission transmission static dynamic gated whole body
@@ -177,4 +181,17 @@ def _standard_words() -> frozenset[str]:
     names = [entry[2] for entry in DicomDictionary.values()] + [entry[0] for entry in UID_dictionary.values()]
     names += [entry[4] for entry in DicomDictionary.values()]
     words = {word for name in names for word in re.split(r"[\W_]+", name.lower())}
-    return frozenset(words.union(_TERMS.split()) | frozenset().union(*WORDS.values()))
+    return frozenset(words.union(_TERMS.split()) | frozenset().union(*WORDS.values()) | _own_words())
+
+
+def _own_words() -> set[str]:
+    """Words of this program's own messages: a header that holds one too must not make them unreadable."""
+    package = Path(__file__).resolve().parents[1]
+    sources = [*(package / "dicom").glob("*.py"), *(package / "convert").glob("*.py"), package / "codes.py"]
+    texts = [
+        node.value
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return {word for text in texts for word in re.split(r"[\W_]+", text.lower()) if word.isalpha()}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ct2vq.cohort import Cohort
 
 SOURCES = "sources.json"
+#: in the working directory, for its owner only: where the private folder lies. Params would keep that in .snakemake.
+POINTER = Path(".ct2vq-private")
 LUNG_MASK = "lung_mask"
 
 
@@ -64,7 +66,20 @@ def write_sources(cohort: Cohort, config: Mapping[str, Any], store: Store) -> No
         "cases": cases,
     }
     store.make_folder()
+    write_private(POINTER, f"{store.folder}\n")
     write_private(store.folder / SOURCES, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def private_folder() -> Path:
+    """The private folder of the run that is going on in this working directory.
+
+    Raises:
+        Ct2vqError: no run has started here.
+    """
+    try:
+        return Path(POINTER.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n"))
+    except OSError as error:
+        raise Ct2vqError("the private folder is not known", path=POINTER, hint="start a run") from error
 
 
 def open_store(private: Path) -> Store:
@@ -79,7 +94,7 @@ def raw_data(private: Path, case_id: str, volume: str) -> Raw:
     Args:
         private: the private folder.
         case_id: the case.
-        volume: `ct`, `attenuation_ct`, `perfusion`, `ventilation` or `lung_mask`.
+        volume: one of `ct2vq.cohort.VOLUMES`, or `lung_mask`.
 
     Raises:
         Ct2vqError: no run has started here, or the inventory does not know the series.

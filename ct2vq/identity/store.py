@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
 import uuid
@@ -25,10 +26,13 @@ from ct2vq.errors import ConfigError, Ct2vqError
 #: folders that people hand on, or that a run publishes: nothing private may lie in them
 PUBLIC = ("results", "logs", "benchmarks", "work", "config", ".snakemake")
 SECRET_BYTES = 32
+IGNORE_ALL = "*\n"
 #: dates are moved into the past by 1 to this many days: the same for all dates of a patient, so intervals stay exact
 LARGEST_SHIFT_DAYS = 3650
 #: how long another process may take between creating the secret's file and writing it, seconds
 _PATIENCE_S = 5.0
+#: names of files that are being written, see `write_private`
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}\.")
 
 
 class Store:
@@ -58,13 +62,19 @@ class Store:
         return self._secret
 
     def make_folder(self) -> Path:
-        """The folder, made if it is missing: closed to other users, and invisible to git wherever it lies."""
+        """The folder, made if it is missing: closed to other users, and invisible to git wherever it lies.
+
+        Raises:
+            ConfigError: it holds files of others, whom it would be closed to.
+            Ct2vqError: it cannot be made.
+        """
         try:
+            _require_own(self.folder)
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)
             if not (self.folder / ".gitignore").exists():
-                write_private(self.folder / ".gitignore", "*\n")
+                write_private(self.folder / ".gitignore", IGNORE_ALL)
         except OSError as error:
             raise Ct2vqError(f"cannot be made: {error.strerror}", path=self.folder, key="cohort.private") from error
         return self.folder
@@ -125,7 +135,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _write_new(path: Path, text: str) -> Path:
-    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as stream:
+    with open(
+        os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8", errors="surrogateescape"
+    ) as stream:
         stream.write(text)
     return path
 
@@ -161,6 +173,23 @@ def _read_secret(path: Path) -> bytes:
                 hint="restore it from a copy; without it pseudonyms change and `convert` runs again",
             )
         time.sleep(0.05)
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder that holds something, but not what this program puts into its own."""
+    if not folder.is_dir():
+        return
+    names = {path.name for path in folder.iterdir() if not _TEMPORARY.match(path.name)}
+    if not names or "secret" in names:
+        return
+    ignore = folder / ".gitignore"
+    if not (ignore.is_file() and ignore.read_text(encoding="utf-8", errors="replace") == IGNORE_ALL):
+        raise ConfigError(
+            "the private folder holds other files, and it would be closed to other users",
+            path=folder,
+            key="cohort.private",
+            hint="name a folder of its own, such as `private`: it is made",
+        )
 
 
 def _require_private(folder: Path) -> None:

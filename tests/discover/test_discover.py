@@ -155,7 +155,7 @@ def test_the_proposal_is_a_cohort(export: Export, monkeypatch: pytest.MonkeyPatc
     cohort = load_cohort(complete_config({"study": "x"}))
     (case,) = cohort.cases
     assert case.targets == ("perfusion", "ventilation")
-    assert dict(case.sources) == claims(found)
+    assert dict(case.sources) == {role: cell for role, cell in claims(found).items() if cell}
     root, files = resolve_source(case.sources["ct"], Path("private"))
     assert root == export.raw
     assert sorted(files) == sorted((export.raw / "PLANTED^NAME" / "A" / "ct").iterdir())
@@ -185,14 +185,37 @@ def test_a_table_that_is_there_is_never_touched(export: Export) -> None:
     assert table.read_text() == "mine"
 
 
+def test_the_checkouts_template_is_filled(export: Export) -> None:
+    export.case()
+    table = export.folder / "config" / "cases.tsv"
+    table.parent.mkdir()
+    table.write_text("case_id\tpatient_id\tct\tperfusion\n# a comment\n# case001\tp\tct\tq\n")
+    assert export.discover().proposal == table
+    assert len(proposal_rows(table)) == 1
+    written = table.read_text()
+    assert export.discover().proposal.name == "cases.proposed.tsv"
+    assert table.read_text() == written
+
+
+def test_links_that_lead_in_a_circle_are_files_that_cannot_be_read(export: Export) -> None:
+    export.case()
+    (export.raw / "one").symlink_to("two")
+    (export.raw / "two").symlink_to("one")
+    (export.raw / os.fsdecode(b"M\xfcller")).mkdir()
+    copyfile(next((export.raw / "PLANTED^NAME/A/ct").iterdir()), export.raw / os.fsdecode(b"M\xfcller/\xff"))
+    found = export.discover()
+    assert [entry.facts.state for entry in found.scan.entries if entry.path in ("one", "two")] == ["unreadable"] * 2
+    assert folders_by_role(found).keys() == {"ct", "attenuation_ct", "perfusion", "ventilation"}
+
+
 def test_two_patients_of_one_name_stay_apart(export: Export) -> None:
     export.case("FIRST-ID")
     os.rename(export.raw / "PLANTED^NAME" / "A", export.raw / "PLANTED^NAME" / "B")
     export.case("SECOND-ID")
     cases = export.discover().cases
     assert len(cases) == len({case.patient_id for case in cases}) == 2
-    cells = [claim.cell for case in cases for claim in case.claims.values()]
-    assert len(set(cells)) == 8
+    cells = [claim.cell for case in cases for claim in case.claims.values() if claim.cell]
+    assert len(set(cells)) == len(cells) == 8
 
 
 def test_a_number_with_two_birth_dates_is_not_proposed(export: Export) -> None:
@@ -264,7 +287,13 @@ def test_only_the_cameras_ct_is_no_diagnostic_ct(export: Export) -> None:
     export.ct("A/low", session="spect", number="9")
     export.spect("A/q", "MAA")
     (case,) = export.discover().cases
-    assert "no diagnostic CT" in case.obstacle
+    assert not case.obstacle
+    low = case.claims["attenuation_ct"].cell
+    assert low and [each.series.cell for each in case.claims["ct"].candidates] == [low]
+    proposal = export.folder / "config" / "cases.tsv"
+    (row,) = proposal_rows(proposal)
+    assert row["ct"] == "" and row["attenuation_ct"] == low and row["perfusion"]
+    assert f"{low} " in proposal.read_text() and "may be used as `ct`" in proposal.read_text()
 
 
 @pytest.mark.parametrize(
@@ -331,6 +360,29 @@ def test_simulated_hospitals_are_understood(export: Export, habit: str) -> None:
     found = export.discover()
     assert folders_by_role(found) == {role: role for role in ("ct", "attenuation_ct", "perfusion", "ventilation")}
     assert not found.cases[0].is_ambiguous
+
+
+def test_scans_of_two_cameras_take_an_attenuation_ct_each(export: Export) -> None:
+    export.case()
+    own = {"session": "second", "FrameOfReferenceUID": uid("frame", "second"), "AcquisitionDate": "20240305"}
+    export.ct("A/other_low", spacing_z=20, number="10", **own)
+    for path in (export.raw / "PLANTED^NAME" / "A" / "v").iterdir():
+        data = pydicom.dcmread(path)
+        data.FrameOfReferenceUID = own["FrameOfReferenceUID"]
+        data.save_as(path)
+    found = export.discover()
+    expected = {"attenuation_ct_perfusion": "low", "attenuation_ct_ventilation": "other_low"}
+    assert folders_by_role(found) == expected | {"ct": "ct", "perfusion": "q", "ventilation": "v"}
+    (row,) = proposal_rows(found.proposal)
+    assert row["attenuation_ct"] == ""
+    assert row["attenuation_ct_perfusion"] != row["attenuation_ct_ventilation"]
+
+
+def test_two_cts_in_one_frame_stay_open(export: Export) -> None:
+    export.case()
+    export.ct("A/other_low", spacing_z=20, session="spect", number="10")
+    assert folders_by_role(export.discover()).keys() == {"ct", "perfusion", "ventilation"}
+    assert "attenuation_ct is open, 2 candidates" in export.discover().proposal.read_text()
 
 
 def test_another_sessions_attenuation_ct_is_no_diagnostic_ct(export: Export) -> None:
@@ -488,7 +540,7 @@ def test_the_command(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [secret for secret in SECRETS if secret in done.stdout]
     again = CliRunner().invoke(cli.app, ["discover", "raw", "--jobs", "1"])
     assert "0 read, " in again.stdout
-    assert "cases.proposed.tsv" in again.stdout
+    assert "cp config/cases.proposed.tsv config/cases.tsv" in " ".join(again.stdout.split())
     wrong = CliRunner().invoke(cli.app, ["discover", "nowhere"])
     assert wrong.exit_code == 1
     assert wrong.stderr.startswith("ct2vq: file nowhere")
@@ -525,3 +577,12 @@ def test_every_real_file_is_accounted_for(tmp_path: Path, name: str) -> None:
     assert len(found.scan.entries) == sum(path.is_file() for path in (REALDATA / name).rglob("*"))
     assert all(count == total for count, total in accounts(found))
     assert found.scan.read == len(found.scan.entries)
+
+
+def test_rows_that_are_comments_are_mentioned(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    export.ct("A/ct", AcquisitionDate="20200304")
+    export.spect("A/q", "MAA")
+    export.discover()
+    monkeypatch.chdir(export.folder)
+    with pytest.raises(ConfigError, match=r"no rows.*1 row\(s\) begin with `#`"):
+        load_cohort(complete_config({"study": "x"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct2vq.config import complete_config
+from ct2vq.digests import folder_digest
 from ct2vq.errors import ConfigError, Ct2vqError
-from ct2vq.identity.store import LARGEST_SHIFT_DAYS, Store, single_use_store, study_store
+from ct2vq.identity.job import where
+from ct2vq.identity.store import LARGEST_SHIFT_DAYS, Store, single_use_store, study_store, write_private
 
 SECRET = bytes(range(32))
 STORE = Store(Path("unused"), SECRET)
@@ -44,6 +47,33 @@ def test_an_open_folder_is_closed(tmp_path) -> None:
     (tmp_path / "private").mkdir(mode=0o755)
     Store(tmp_path / "private").key()
     assert mode(tmp_path / "private") == 0o700
+
+
+def test_a_folder_of_others_is_left_as_it_is(tmp_path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    (folder / "thesis.txt").write_text("x")
+    for use in (Store(folder).key, Store(folder).make_folder):
+        with pytest.raises(ConfigError, match=r"cohort\.private.*other files"):
+            use()
+    assert mode(folder) == 0o755 and [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_its_own_folder_is_used_again(tmp_path) -> None:
+    folder = Store(tmp_path / "private", SECRET).make_folder()
+    (folder / "sources.json").write_text("{}")
+    assert Store(folder, SECRET).make_folder() == folder
+
+
+def test_names_that_are_no_utf8(tmp_path) -> None:
+    name = os.fsdecode(b"M\xfcller")
+    (tmp_path / "raw" / name).mkdir(parents=True)
+    (tmp_path / "raw" / name / name).write_text("x")
+    assert len(folder_digest(tmp_path / "raw" / name, tmp_path / "private" / "hashes")) == 16
+    (cache,) = (tmp_path / "private" / "hashes").iterdir()
+    assert mode(cache) == 0o600
+    write_private(tmp_path / "private" / "names" / "a_ct.tsv", f"0123456789\t{name}\n")
+    assert where(tmp_path / "private", "0123456789") == [name]
 
 
 def test_processes_that_start_together_agree(tmp_path) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from ct2vq.cohort import VOLUMES
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 #: what a run needs of a checkout (a developer's own config and results stay behind)
@@ -186,7 +188,7 @@ def table_study(study: Study, rows: Mapping[str, Mapping[str, str]]) -> Study:
 
 def write_cases(study: Study, rows: Mapping[str, Mapping[str, str]]) -> None:
     """Write `config/cases.tsv`."""
-    columns = ("case_id", "patient_id", "ct", "attenuation_ct", "perfusion", "ventilation", "diagnosis")
+    columns = ("case_id", "patient_id", *VOLUMES, "diagnosis")
     lines = ["\t".join(columns)]
     for case, row in rows.items():
         filled = {"case_id": case, "patient_id": f"patient-{case}"} | row

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 from dicom_factory import nm, series, thorax_like, write, write_series
 from studies import require_plain_failure, write_cases
 
@@ -56,6 +57,8 @@ def test_all_problems_of_all_cases_at_once(own_cases):
     for code in table["code"]:
         assert code in result.output
     assert not own_cases.path("results/convert").exists()
+    again = own_cases.snakemake("check")
+    require_plain_failure(again, "6 error(s)", "docs/errors.md")
     said = result.output + own_cases.path("results/check/problems.tsv").read_text()
     said += "".join(path.read_text() for path in own_cases.path("logs").rglob("*.log"))
     assert "Meier" not in said and "HOSPITAL" not in said and "Secret" not in said
@@ -69,4 +72,22 @@ def test_warnings_alone_are_no_failure(own_cases):
     write_cases(own_cases, {case: {"ct": f"{case}/Meier_Hans", "perfusion": f"{case}/spect.dcm"} for case in CASES})
     result = own_cases.snakemake("check").require_success()
     assert "0 error(s), 1 warning(s)" in result.output
-    assert "W101" in own_cases.path("results/check/passed.txt").read_text()
+    again = own_cases.snakemake("check").require_success()
+    assert "W101" in again.output and "rule check_case" not in again.output
+
+
+def test_one_patient_can_be_checked(own_cases):
+    raw = own_cases.path("data/dicom")
+    _write_case(raw, "case-1")
+    write_cases(own_cases, {"case-1": {"ct": "case-1/Meier_Hans", "perfusion": "case-1/spect.dcm"}})
+    place = own_cases.folder.parent / "Meiers private folder"
+    table = own_cases.path("config/config.yaml")
+    config = yaml.safe_load(table.read_text())
+    config["cohort"] = config.get("cohort", {}) | {"private": str(place)}
+    table.write_text(yaml.safe_dump(config))
+    own_cases.snakemake("check", "results/convert/cohort.tsv").require_success()
+    assert own_cases.path("results/convert/cohort.tsv").is_file()
+    assert (place / "secret").is_file()
+    records = own_cases.path(".snakemake").rglob("*")
+    assert [path for path in records if path.is_file() and b"Meier" in path.read_bytes()] == []
+    assert "split.folds" in own_cases.snakemake("all", "--dry-run").output

@@ -4,10 +4,12 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from studies import CASES, Result, Study, contents, files_under, table_study, write_cases
 
 from ct2vq.files import read_json
+from ct2vq.volume import read_volume, to_array
 
 pytestmark = pytest.mark.workflow
 
@@ -60,13 +62,18 @@ def test_good_cases_reach_the_networks_grid(converted, finished):
 
 def test_a_case_without_the_cameras_ct_is_registered_rigidly_and_says_so(converted, finished):
     study, _ = converted
-    rigid = read_json(study.path("results/register/no-camera-ct/qc.json"))
+    rigid = read_json(study.path("results/register/no-camera-ct/perfusion_qc.json"))
     through_ct = read_json(finished.path("results/register/sim002/qc.json"))
     assert rigid["method"] == "rigid on the SPECT images"
     assert rigid["dice_after"] is None
     assert any("no attenuation CT" in flag for flag in rigid["flags"])
     assert through_ct["method"] == "deformable through the attenuation CT"
     assert through_ct["dice_after"] > 0.5
+    assert rigid["frame_of_reference"] == {"ventilation": "shared"}
+    assert through_ct["frame_of_reference"] == {"perfusion": "shared", "ventilation": "shared"}
+    folder = study.path("results/register/no-camera-ct")
+    fields = [read_volume(folder / f"{target}_ct_to_spect.nii.gz") for target in ("perfusion", "ventilation")]
+    assert np.array_equal(*map(to_array, fields)), "both lie in one frame: each helps the other's registration"
     assert not study.path("results/segment/no-camera-ct/attenuation_ct_lungs.nii.gz").exists()
 
 
