@@ -39,6 +39,10 @@ def require_one_series(instances: Sequence[Instance], root: Path) -> None:
     for instance in instances:
         uid = text(instance.dataset, "SeriesInstanceUID", instance.path) or ""
         groups.setdefault(uid, []).append(instance)
+    if len(groups) == 2 and 0 < len(groups.get("", ())) < len(instances) / 2:
+        lacking = groups[""]
+        problem = f"the attribute is missing in {len(lacking)} of {len(instances)} images"
+        raise DicomError("D107", problem, path=lacking[0].path, key="SeriesInstanceUID", hint="is the file cut off?")
     if len(groups) > 1:
         series = "; ".join(
             f"series {text(members[0].dataset, 'SeriesNumber', members[0].path) or 'without number'} "

@@ -170,6 +170,12 @@ def read_header(path: str | Path) -> Instance | None:
         return None
     except DicomError:
         raise
+    except FileNotFoundError as error:
+        hint = "was it moved since `ct2vq discover` saw it? run that again"
+        raise DicomError("D101", "the file does not exist", path=path, hint=hint) from error
+    except OSError as error:
+        problem = f"the file cannot be read: {error.strerror}"
+        raise DicomError("D104", problem, path=path, hint="check access rights and the disk") from error
     except Exception as error:  # pydicom raises nearly anything on damaged input
         raise DicomError(
             "D103", f"damaged DICOM header: {first_line(error)}", path=path, hint="copy it again"

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from ct2vq.convert import convert_ct, read_ct
 from ct2vq.convert.converted import Converted
+from ct2vq.dicom.files import Source
 from ct2vq.dicom.geometry import shifted
 from ct2vq.errors import DicomError
 from ct2vq.files import read_json
@@ -247,6 +248,23 @@ def test_enhanced_ct_beside_another_ct_is_refused(tmp_path) -> None:
 
 
 # --- copies, strays, claims --------------------------------------------------------------------------------------
+
+
+def test_a_slice_whose_header_is_cut_off_is_named(tmp_path) -> None:
+    slices = series(thorax_like(SHAPE))
+    del slices[2].SeriesInstanceUID
+    write_series(slices, tmp_path)
+    with pytest.raises(
+        DicomError, match=r"D107 file .*key SeriesInstanceUID: .* in 1 of 6 images \(is the file cut off"
+    ):
+        read(tmp_path)
+
+
+def test_a_file_that_vanished_is_said_to_have_vanished(tmp_path) -> None:
+    folder = write_series(series(thorax_like(SHAPE)), tmp_path / "ct")
+    files = (*sorted(folder.iterdir()), folder / "gone.dcm")
+    with pytest.raises(DicomError, match=r"D101 file .*gone\.dcm: the file does not exist \(.*ct2vq discover"):
+        read(Source(folder, files))
 
 
 def test_an_exact_copy_of_a_slice_is_dropped_and_said(tmp_path) -> None:
