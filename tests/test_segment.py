@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from skimage.draw import polygon
 
+from ct2vq.config import complete_config
 from ct2vq.convert import convert_ct
 from ct2vq.errors import GeometryError, SegmentationError
 from ct2vq.files import read_json
@@ -19,13 +20,7 @@ from ct2vq.segment import segment_case, segment_lungs
 from ct2vq.volume import from_array, make_grid, read_volume, same_grid, write_volume
 
 SETTINGS = {"threshold_hu": -400, "closing_mm": 10.0, "min_lung_ml": 300, "working_spacing_mm": 2.0}
-CONVERT = {
-    "slice_tolerance_mm": 0.05,
-    "tilt_tolerance_deg": 0.1,
-    "hu_plausibility": True,
-    "hu_min_fraction": 0.001,
-    "limits": {},
-}
+CONVERT = complete_config({"study": "segment"})["convert"]
 REALDATA = Path(os.environ.get("CT2VQ_REALDATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 needs_realdata = pytest.mark.skipif(not REALDATA.is_dir(), reason=f"no real images at {REALDATA}")
 AIR, LUNG, TISSUE = -1000.0, -820.0, 40.0
