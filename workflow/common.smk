@@ -226,7 +226,8 @@ def ct_to_spect(wildcards):
 
 def registration_overlay(case, target):
     """The figure of a registration; a folder keeps cases' names apart from targets'."""
-    return f"results/report/figures/registration/{case}{f'/{target}' if target else ''}.png"
+    name = Path(case, target) if target else case
+    return f"results/report/figures/registration/{name}.png"
 
 
 def model_inputs(wildcards, targets):
