@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as profile
 
-from ct2vq.files import write_tsv
+from ct2vq.files import write_text
 from ct2vq.identity.headers import Attribute, Survey
 
 #: the Basic Profile's action codes (PS3.15 Table E.1-1a): D dummy, Z empty, X remove, U new UID
@@ -62,8 +61,9 @@ def write_audit(found: Survey, path: Path) -> None:
         found: what the headers hold.
         path: `*_deidentified.tsv`.
     """
-    columns = ["tag", "keyword", "vr", "objects", "profile", "done"]
-    write_tsv(pd.DataFrame(sorted(_rows(found)), columns=columns), path)
+    rows = [("tag", "keyword", "vr", "objects", "profile", "done"), *sorted(_rows(found))]
+    # without pandas: importing it would take longer than to convert a SPECT
+    write_text("".join("\t".join(map(str, row)) + "\n" for row in rows), path)
 
 
 def _rows(found: Survey) -> Iterator[tuple[str, str, str, int, str, str]]:
