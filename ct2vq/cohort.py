@@ -175,7 +175,7 @@ def _missing_rows(table: str) -> str:
     hidden = [line for line in Path(table).read_text(encoding="utf-8-sig").splitlines() if re.match("#.*\t", line)]
     if not hidden:
         return "add one line for each case"
-    return f"{len(hidden)} row(s) begin with `#` and are not read: complete them and remove the `#`"
+    return f"add one line for each case; the {len(hidden)} that begin with `#` are not read"
 
 
 def _idle_attenuation_cts(row: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from ct2vq.discover.inventory import Scan, save_inventory, scan
 from ct2vq.discover.propose import ROLES, ProposedCase, propose
 from ct2vq.discover.series import group
 from ct2vq.discover.tables import remarks, write_candidates, write_inventory, write_proposal
-from ct2vq.errors import ConfigError
+from ct2vq.errors import ConfigError, Ct2vqError
 from ct2vq.identity.store import Store
 
 INVENTORY = Path("results/discover/inventory.tsv")
@@ -27,12 +27,12 @@ INVENTORY = Path("results/discover/inventory.tsv")
 
 @dataclass(frozen=True)
 class Discovery:
-    """What `discover` found and where it wrote the proposal."""
+    """What `discover` found and where it wrote the proposal; None if there is no case to propose."""
 
     scan: Scan
     findings: list[Finding]
     cases: list[ProposedCase]
-    proposal: Path
+    proposal: Path | None
 
 
 def discover(
@@ -68,7 +68,7 @@ def discover(
     cases = propose(findings, settings, store)
     write_inventory(findings, cases, found, inventory)
     write_candidates(cases, private, found.root)
-    return Discovery(found, findings, cases, write_proposal(cases, output))
+    return Discovery(found, findings, cases, write_proposal(cases, output) if cases else None)
 
 
 def _require_patterns(patterns: Mapping[str, str]) -> None:
@@ -80,7 +80,11 @@ def _require_patterns(patterns: Mapping[str, str]) -> None:
 
 
 def show(found: Discovery, private: Path, table: Path, console: Console) -> None:
-    """Print the compact result, and how the proposal becomes the cohort table if it is not; pseudonyms only."""
+    """Print the compact result, and how the proposal becomes the cohort table if it is not; pseudonyms only.
+
+    Raises:
+        Ct2vqError: there was no case to propose.
+    """
     done = found.scan
     console.print(f"{len(done.entries)} files: {done.read} read, {done.kept} unchanged, {done.vanished} vanished")
     if done.links:
@@ -90,6 +94,9 @@ def show(found: Discovery, private: Path, table: Path, console: Console) -> None
     states = Counter(entry.facts.state for entry in done.entries if entry.facts.state)
     for state, number in sorted(states.items()):
         console.print(f"{number} file(s) left out: {STATES[state]}")
+    if found.proposal is None:
+        problem = "no reconstructed SPECT of a patient is in it: no cohort table was written"
+        raise Ct2vqError(problem, path=done.root, hint=f"is this the right folder? {INVENTORY} lists what was found")
     console.print(_case_table(found.cases))
     for case in found.cases:
         for remark in remarks(case):

@@ -546,6 +546,19 @@ def test_the_command(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong.stderr.startswith("ct2vq: file nowhere")
 
 
+def test_a_folder_without_a_case_leaves_the_table_alone(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    (export.raw / "note.txt").write_text("nothing here")
+    template = export.folder / "config" / "cases.tsv"
+    template.parent.mkdir(exist_ok=True)
+    template.write_text("case_id\tpatient_id\tct\n# an example\n")
+    monkeypatch.chdir(export.folder)
+    done = CliRunner().invoke(cli.app, ["discover", "raw", "--jobs", "1"])
+    assert done.exit_code == 1
+    assert "no reconstructed SPECT of a patient is in it: no cohort table was written" in done.stderr
+    assert template.read_text() == "case_id\tpatient_id\tct\n# an example\n"
+    assert [path.name for path in template.parent.iterdir()] == ["cases.tsv"]
+
+
 def test_a_wrong_pattern_names_its_key(export: Export) -> None:
     with pytest.raises(ConfigError, match=r"discover\.patterns\.perfusion"):
         export.discover(patterns=SETTINGS["patterns"] | {"perfusion": "("})
@@ -584,5 +597,5 @@ def test_rows_that_are_comments_are_mentioned(export: Export, monkeypatch: pytes
     export.spect("A/q", "MAA")
     export.discover()
     monkeypatch.chdir(export.folder)
-    with pytest.raises(ConfigError, match=r"no rows.*1 row\(s\) begin with `#`"):
+    with pytest.raises(ConfigError, match=r"no rows.*the 1 that begin with `#` are not read"):
         load_cohort(complete_config({"study": "x"}))
