@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ct2vq.errors import Ct2vqError
+from ct2vq.fields import read_transform
 from ct2vq.files import write_json
 from ct2vq.lungs import grid_around, resample_labels, resample_smoothed
-from ct2vq.register import read_transform
 from ct2vq.volume import from_array, read_volume, require_same_grid, resample, to_array, voxel_volume_ml, write_volume
 
 AIR_HU = -1000.0

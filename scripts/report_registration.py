@@ -15,8 +15,8 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
+        from ct2vq.fields import read_transform
         from ct2vq.panels import draw_registration
-        from ct2vq.register import read_transform
 
         files = dict(snakemake.input.items())
         draw_registration(

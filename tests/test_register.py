@@ -13,8 +13,10 @@ import pytest
 import SimpleITK as sitk
 
 from ct2vq.errors import GeometryError
+from ct2vq.fields import read_transform
 from ct2vq.files import read_json, sha256_file, write_json
-from ct2vq.register import Frames, read_transform, register_case, warp_spect
+from ct2vq.register import register_case, warp_spect
+from ct2vq.register.frames import Frames
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 SETTINGS = {

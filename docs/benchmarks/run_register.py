@@ -25,8 +25,9 @@ import SimpleITK as sitk  # noqa: E402
 from machine import describe_machine  # noqa: E402
 
 from ct2vq.config import TARGETS, complete_config  # noqa: E402
+from ct2vq.fields import read_transform  # noqa: E402
 from ct2vq.files import read_json, write_json, write_tsv  # noqa: E402
-from ct2vq.register import read_transform, register_case  # noqa: E402
+from ct2vq.register import register_case  # noqa: E402
 from ct2vq.volume import read_volume, to_array  # noqa: E402
 
 COLUMNS = ["arm", "case", "target", "reference", "metric", "value", "unit"]

@@ -44,7 +44,7 @@ def test_a_setting_of_one_model_retrains_this_model(study):
 
 
 def test_a_line_of_the_registration_reruns_it_and_what_follows(study):
-    study.append("ct2vq/register.py", "\nCHANGED = 1\n")
+    study.append("ct2vq/register/__init__.py", "\nCHANGED = 1\n")
     plan = study.plan()
     assert not BEFORE_REGISTER & set(plan.rules)
     assert plan.values("register", "case") == set(CASES)
@@ -53,7 +53,7 @@ def test_a_line_of_the_registration_reruns_it_and_what_follows(study):
 
 
 def test_a_comment_and_a_docstring_rerun_nothing(study):
-    study.append("ct2vq/register.py", "\n# Why is explained here.\n")
+    study.append("ct2vq/register/__init__.py", "\n# Why is explained here.\n")
     study.replace("ct2vq/metrics.py", '"""', '"""Told in other words. ')
     study.append("scripts/train.py", "\n\n# The end.\n")
     assert not study.plan().rules
