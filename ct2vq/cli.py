@@ -138,7 +138,7 @@ def config_docs() -> None:
     print(config_reference(), end="")
 
 
-@app.command("errors-docs", help="Print the page that documents every problem of raw images (docs/errors.md).")
+@app.command("errors-docs", help="Print the page that documents every problem of images (docs/errors.md).")
 def errors_docs() -> None:
     """Print the reference of the codes, made from their table."""
     from ct2vq.reference import errors_reference

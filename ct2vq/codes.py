@@ -1,7 +1,8 @@
-"""Stable codes of everything that can be wrong with raw images: what a code means and what to do.
+"""Stable codes of everything that can be wrong with images: what a code means and what to do.
 
 Codes are never reused or renumbered: 1xx files, 2xx choice of images, 3xx geometry, 4xx values, 5xx acquisition and
-cohort, 6xx identity. `D` stops a case, `W` is only said. docs/errors.md is made from this table.
+cohort, 6xx identity, 7xx lungs, 8xx registration, 9xx crop. `D` stops a case, `W` is only said. docs/errors.md is made
+from this table.
 """
 
 from __future__ import annotations

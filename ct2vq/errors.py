@@ -46,11 +46,11 @@ class ConfigError(Ct2vqError):
     """The configuration or the cohort table is wrong."""
 
 
-class DicomError(Ct2vqError):
-    """A DICOM folder or object cannot give a volume that can be trusted.
+class CodedError(Ct2vqError):
+    """A problem with a stable code, by which docs/errors.md explains it.
 
     Args:
-        code: stable code of the problem, one of `ct2vq.codes.CODES`; it begins the message.
+        code: one of `ct2vq.codes.CODES`; it begins the message.
         message, path, key, hint: as for `Ct2vqError`.
     """
 
@@ -68,6 +68,18 @@ class DicomError(Ct2vqError):
 
     def __str__(self) -> str:
         return f"{self.code} {super().__str__()}"
+
+
+class DicomError(CodedError):
+    """A DICOM folder or object cannot give a volume that can be trusted."""
+
+
+class RegistrationError(CodedError):
+    """CT and SPECT could not be brought together, or do not belong together."""
+
+
+class CropError(CodedError):
+    """A volume cannot be brought onto the network's grid."""
 
 
 class GeometryError(Ct2vqError):

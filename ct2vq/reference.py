@@ -129,13 +129,13 @@ def config_reference() -> str:
 
 
 ERRORS_INTRODUCTION = """\
-# Problems of raw images
+# Problems of images
 
 <!-- Made by `make docs` from ct2vq/codes.py: change it there. -->
 
 Whatever is wrong with an image has a code that never changes its meaning. `D` stops the case, and the others go on;
-`W` is said in the sidecar (`warnings`) and in the log. `snakemake check` lists the problems of all cases at once,
-before anything is written.
+`W` is said in the case's record (`warnings`, `flags`) and in the log. `snakemake check` lists the problems of all raw
+images at once, before anything is written.
 """
 #: what the hundreds of the codes are about
 ERROR_GROUPS = {
@@ -145,6 +145,9 @@ ERROR_GROUPS = {
     "4": "Values",
     "5": "Acquisition and cohort",
     "6": "Identity",
+    "7": "Lungs",
+    "8": "Registration",
+    "9": "Crop",
 }
 
 
