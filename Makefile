@@ -7,9 +7,10 @@ CONFIG ?= config/demo.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-discover realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-discover bench-segment realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -56,8 +57,16 @@ pictures: $(READY)  ## the README's pictures (needs graphviz, Chromium and a fin
 bench-demo: $(READY)  ## measure the demo on this machine: docs/benchmarks/demo.tsv (runs it on all cores and on one: half an hour)
 	$(BIN)/python docs/benchmarks/run_demo.py
 
-bench-register: $(READY)  ## measure the registration's settings on a finished demo: docs/benchmarks/register.tsv
-	$(BIN)/python docs/benchmarks/run_register.py
+$(BENCH)/.ready: $(READY) requirements-bench.txt  # the programs compared with; what is in .venv is taken from there
+	test -x $(BENCH)/bin/python || $(BIN)/python -m venv $(BENCH)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$($(BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+	touch $@
+
+bench-register: $(BENCH)/.ready  ## compare the registration with ANTs, elastix and greedy (SHARED=real images, STUDY=simulated study's directory; 40 minutes): docs/benchmarks/register.tsv
+	$(BENCH)/bin/python docs/benchmarks/run_register.py $(if $(SHARED),--shared $(SHARED)) $(if $(STUDY),--study $(STUDY))
+	$(BIN)/python docs/make_benchmarks.py
 
 bench-ceilings: $(READY)  ## measure what a CT can tell of the simulated cohort (STUDY=its directory): docs/benchmarks/ceilings.tsv
 	$(BIN)/python docs/benchmarks/run_ceilings.py $(if $(STUDY),--study $(STUDY))
@@ -72,6 +81,14 @@ bench-simulate: $(READY)  ## measure the cost of simulated cases: docs/benchmark
 
 bench-convert: $(READY)  ## compare conversion with dcm2niix and SimpleITK (CT=DICOM folder of one CT): docs/benchmarks/convert.tsv
 	$(BIN)/python docs/benchmarks/run_convert.py $(CT)
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-segment: $(READY)  ## compare lungs with contours by hand and with the truth (REAL=folder of real images, STUDY=simulated study): docs/benchmarks/segment.tsv
+	$(BIN)/python docs/benchmarks/run_segment.py $(REAL) $(if $(STUDY),--study $(STUDY))
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-crop: $(READY)  ## measure crop's round trip and hot spots (STUDY=a run of config/simulated-study.yaml): docs/benchmarks/crop.tsv
+	$(BIN)/python docs/benchmarks/run_crop.py --study $(STUDY)
 	$(BIN)/python docs/make_benchmarks.py
 
 bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/discover.tsv

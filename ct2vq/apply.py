@@ -9,12 +9,13 @@ from typing import Any
 
 from ct2vq.config import complete_config
 from ct2vq.convert import convert_ct
-from ct2vq.crop import crop_case
+from ct2vq.crop import WayBack, crop_case
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import sha256_file, write_json
 from ct2vq.inputs import read_cropped_case
 from ct2vq.segment import segment_case
-from ct2vq.synthesize import ensemble, label_of, read_header, to_ct_grid
+from ct2vq.segment.own import frame_of_folder
+from ct2vq.synthesize import ensemble, label_of, read_header
 from ct2vq.volume import read_volume, write_volume
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def apply_model(
         ct: DICOM folder of the CT.
         output: folder to write `ct.nii.gz`, `lungs.nii.gz`, `<target>.nii.gz`, `apply.json` and `apply.png` to.
         model: folder of a trained model (`results/train/<model>`); the images of all its folds are averaged.
-        lung_mask: the user's own mask on the CT's grid.
+        lung_mask: the user's own mask: NIfTI on the CT's grid, RTSTRUCT or SEG.
         device: `cpu`, `cuda` or `mps`.
 
     Returns:
@@ -44,12 +45,12 @@ def apply_model(
     header = _common_header(weights)
     files = _prepare(ct, output, header, lung_mask)
     case = read_cropped_case(files["cropped"], ())
-    grid, lungs = read_volume(files["cropped"] / "lungs.nii.gz"), read_volume(files["lungs"])
+    way_back = WayBack(read_volume(files["cropped"] / "lungs.nii.gz"), read_volume(files["lungs"]))
     label = label_of(header["simulated"])
     images = {}
     for target, image in ensemble(weights, case, device).items():
         images[target] = output / f"{target}.nii.gz"
-        write_volume(to_ct_grid(image, case, grid, lungs), images[target], label)
+        write_volume(way_back(image), images[target], label)
     record = {
         "label": label,
         "model": model.name,
@@ -67,7 +68,14 @@ def _prepare(ct: Path, output: Path, settings: Mapping[str, Any], lung_mask: Pat
     cropped = output / "cropped"
     files = {"ct": output / "ct.nii.gz", "lungs": output / "lungs.nii.gz", "cropped": cropped}
     convert_ct(ct, files["ct"], output / "ct.json", settings["convert"], "apply")
-    segment_case(files["ct"], files["lungs"], output / "lungs.json", settings["segment"], lung_mask)
+    segment_case(
+        files["ct"],
+        files["lungs"],
+        output / "lungs.json",
+        settings["segment"],
+        lung_mask,
+        same_frame=frame_of_folder(ct) if lung_mask else None,
+    )
     outputs = {
         "ct": cropped / "ct.nii.gz",
         "enhanced": cropped / "ct_enhanced.nii.gz",

@@ -130,6 +130,96 @@ CODES = {
         "The case's or the patient's id in the cohort table repeats what the header says of the patient.",
         "Choose pseudonyms (`patient-07`); docs/deidentification.md tells what counts.",
     ),
+    "D701": Code("No body is found in the CT.", "Check that its values are HU and that it shows a patient."),
+    "D702": Code(
+        "No plausible lungs are found, or they are too small.",
+        "Look at the CT: is it a chest? Give a `lung_mask` in the cohort table; see `segment.min_lung_ml`.",
+    ),
+    "D703": Code(
+        "One lung is missing.",
+        "Look at the CT. For a patient with one lung set `segment.allow_one_lung`; else give a `lung_mask`.",
+    ),
+    "D704": Code(
+        "The given lung mask is empty, or has labels other than 1 and 2.",
+        "Label the right lung 1 and the left lung 2, or both 1.",
+    ),
+    "D705": Code(
+        "The given lung mask lies in another frame of reference than the CT.",
+        "Name the mask that was drawn on this CT, or bring it onto the CT's grid as NIfTI.",
+    ),
+    "D706": Code(
+        "No structure of the given lung mask is called like a lung, or several are.",
+        "Give their names as regular expressions in `segment.own_mask`.",
+    ),
+    "D707": Code(
+        "The cell `lung_mask` names no RTSTRUCT or SEG, or several.",
+        "Name one NIfTI file, one DICOM object, or a folder with one object.",
+    ),
+    "D708": Code(
+        "A backend's library or weights are not there.",
+        "Install its requirements file and name the weights in the configuration; nothing is downloaded.",
+    ),
+    "D709": Code(
+        "Contours or segments do not lie as slices of the CT.",
+        "Name the CT that they were drawn on, or export the mask as NIfTI on the CT's grid.",
+    ),
+    "D801": Code(
+        "A lung mask that the registration needs is empty.",
+        "Look at the segmentation of the CT that is named, or give a `lung_mask`.",
+    ),
+    "D802": Code(
+        "One CT shows two lungs where the other shows one.",
+        "Look at both lung masks; if they are right, the two CTs show different states, or patients.",
+    ),
+    "D803": Code(
+        "The field of view of SPECT or attenuation CT does not hold the CT's lungs.",
+        "Look whether the images belong together; see `register.refuse`.",
+    ),
+    "D804": Code(
+        "A SPECT has no counts, or too few of them lie in the lungs.",
+        "Look at the SPECT: is it of the lungs, and of this patient? See `register.refuse`.",
+    ),
+    "D805": Code(
+        "What the images show does not belong together, even after the registration.",
+        "Look whether all images of the case are of one patient and both lung masks are right; see `register.refuse`.",
+    ),
+    "D806": Code("ANTs failed.", "Look at the lung masks and the images' fields of view; else report it with the log."),
+    "D807": Code(
+        "The registration did not converge: displacements are no numbers.",
+        "Look at the lung masks; a stiffer `register.transform` may help.",
+    ),
+    "D808": Code(
+        "The registration moves lung farther than breathing can, or does not find its way back.",
+        "Look whether the images belong together; see `register.refuse`.",
+    ),
+    "D809": Code(
+        "The registration folds the lungs, or changes their volume more than breathing can.",
+        "Look whether the images belong together; a stiffer `register.transform` may help; see `register.refuse`.",
+    ),
+    "D810": Code(
+        "The table of landmarks cannot be read.",
+        "It is tab-separated, with `x_ct_mm y_ct_mm z_ct_mm x_spect_mm y_spect_mm z_spect_mm` and one pair a line.",
+    ),
+    "D901": Code("The lung mask is empty.", "Look at the CT and at its lung mask."),
+    "D902": Code(
+        "The lung mask has only one lung.",
+        "Mend it (1 right, 2 left); after a pneumonectomy set `crop.one_lung: allow`.",
+    ),
+    "D903": Code(
+        "Nothing is left of the lungs on the network's grid.", "Lower `crop.spacing_mm`, or look at the lung mask."
+    ),
+    "D904": Code(
+        "The network's grid would have more voxels than a machine holds.",
+        "Raise `crop.spacing_mm`, or look for specks far from the lungs in the lung mask.",
+    ),
+    "D905": Code("A volume has values that are no numbers.", "Export the image again, or convert it again."),
+    "D906": Code(
+        "The SPECT has no activity in the lungs.", "Check that it is the right series, and look at the registration."
+    ),
+    "D907": Code(
+        "Too much of the lungs lies outside the SPECT.",
+        "Look at the registration's figure; see `crop.spect.outside_limit`.",
+    ),
     "W101": Code("Files of a folder were left out.", "Nothing, if the reason is right."),
     "W201": Code(
         "The series UID is missing, so that all files count as one series.", "Check that only one was exported."
@@ -162,4 +252,43 @@ CODES = {
         "A date lies too near to the first year to be shifted, and is left out.", "Look at the header's date."
     ),
     "W601": Code("The header says that the patient can be recognised from the image.", "Share no volume of a head."),
+    "W701": Code(
+        "A lung is unusually small: collapsed, removed, or missed.", "Look at the segmentation; give a `lung_mask`."
+    ),
+    "W702": Code("The field of view cuts the lungs.", "Nothing, if no larger reconstruction exists."),
+    "W703": Code(
+        "The central airways could not be told from the lungs, and may be counted as lung.",
+        "Look at the segmentation.",
+    ),
+    "W704": Code("A structure of the given lung mask reaches beyond the CT.", "Check that it belongs to this CT."),
+    "W705": Code(
+        "A given SEG lies on another grid than the CT and was brought onto it.", "Check that it belongs to this CT."
+    ),
+    "W801": Code(
+        "There is no attenuation CT: the SPECT itself was registered, or is used as it lies.",
+        "Name the camera's CT in the cohort table if there is one; else look at the overlay (docs/registration.md).",
+    ),
+    "W802": Code(
+        "A frame of reference is another, not known, or not borne out by the images.",
+        "Look at the overlay: does the activity lie in the lungs?",
+    ),
+    "W803": Code(
+        "The activity lies beside the lungs of the CT that it is carried with.",
+        "Look at the overlay: the patient may have moved between the camera's CT and the SPECT.",
+    ),
+    "W804": Code(
+        "A figure of the registration's quality is beyond the study's limit.",
+        "Look at the overlay; exclude the case if it is wrong; see `register.flags`.",
+    ),
+    "W901": Code(
+        "The network's grid reaches beyond the CT; air fills it.", "Nothing, if the CT shows the lungs as a whole."
+    ),
+    "W902": Code(
+        "A part of the lungs lies outside the SPECT and counts as without function.",
+        "Look at the registration's figure; exclude the case if the SPECT is cut off.",
+    ),
+    "W903": Code(
+        "Hot spots held a large share of the counts in the lungs.",
+        "Look at the figure of the normalised SPECT (results/report/figures/crop).",
+    ),
 }

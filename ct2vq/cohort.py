@@ -35,6 +35,7 @@ class Case:
         sources: DICOM folder or file for each of `VOLUMES` that the case has, or `series:<id>`, `object:<id>` of the
             inventory (`ct2vq.discover.resolve`).
         lung_mask: the user's own mask, if any.
+        landmarks: the user's own table of points that belong together, if any.
         attributes: the descriptive columns (`diagnosis`, `site`, `age`, `sex`), empty strings left out.
     """
 
@@ -42,6 +43,7 @@ class Case:
     patient_id: str
     sources: Mapping[str, str]
     lung_mask: str | None = None
+    landmarks: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -164,6 +166,7 @@ def _read_cases(settings: Mapping[str, Any]) -> tuple[Case, ...]:
         if not any(row.get(target) for target in TARGETS):
             problems.append(f"line {line}: case `{case_id}` has neither `perfusion` nor `ventilation`")
         problems += [f"line {line}: {problem}" for problem in _idle_attenuation_cts(row)]
+        problems += [f"line {line}: {problem}" for problem in _ambiguous_landmarks(row)]
         problems += [f"line {line}: {problem}" for problem in _unknown_series(row, Path(settings["private"]))]
     if problems:
         raise ConfigError("the cohort table is wrong:\n" + "\n".join(f"  - {p}" for p in problems), path=table)
@@ -191,6 +194,15 @@ def _idle_attenuation_cts(row: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def _ambiguous_landmarks(row: Mapping[str, str]) -> list[str]:
+    """Landmarks of a case whose SPECT images are registered apart: nobody says whose points they are."""
+    case = Case("", "", {volume: row[volume] for volume in VOLUMES if row.get(volume)})
+    registrations = bool(case.registered_together) + len(case.registered_alone)
+    if not row.get("landmarks") or registrations <= 1:
+        return []
+    return [f"`landmarks` of a case with {registrations} registrations; give each SPECT a row of its own"]
+
+
 def _unknown_series(row: Mapping[str, str], private: Path) -> list[str]:
     """Cells that name a series or object which the inventory does not know."""
     problems = []
@@ -213,6 +225,7 @@ def _case(row: Mapping[str, str], root: Path) -> Case:
         row["patient_id"],
         {volume: _source(row[volume], root) for volume in VOLUMES if row.get(volume)},
         lung_mask=str(root / row["lung_mask"]) if row.get("lung_mask") else None,
+        landmarks=str(root / row["landmarks"]) if row.get("landmarks") else None,
         attributes={key: row[key] for key in ("diagnosis", "site", "age", "sex") if row.get(key)},
     )
 

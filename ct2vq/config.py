@@ -94,6 +94,14 @@ def models_for(config: dict[str, Any], target: str) -> list[str]:
     return [name for name, model in config["models"].items() if target in model["targets"]]
 
 
+def tells_lobes(config: dict[str, Any]) -> bool:
+    """Whether the backend of the segmentation tells lobes."""
+    segment = config["segment"]
+    if segment["backend"] == "lungmask":
+        return segment["lungmask"]["lobe_weights"] is not None
+    return segment["backend"] == "totalsegmentator"
+
+
 def is_network(model: dict[str, Any]) -> bool:
     """Whether a model is trained by gradient descent (the others are closed-form baselines)."""
     return model["kind"] in NETWORK_KINDS
@@ -192,9 +200,14 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
                 f"key `evaluate.function_thresholds`: `{threshold['name']}` has low {threshold['low']} above "
                 f"high {threshold['high']}, so a voxel would be both"
             )
-    low, high = config["crop"]["window_hu"]
-    if low >= high:
-        problems.append(f"key `crop.window_hu`: the window runs from {low} to {high}; the first must be the smaller")
+    crop = config["crop"]
+    for key, (low, high) in (
+        ("window_hu", crop["window_hu"]),
+        ("stretch_percentiles", crop["stretch_percentiles"]),
+        ("spect.hot_spots.neighbourhood_mm", crop["spect"]["hot_spots"]["neighbourhood_mm"]),
+    ):
+        if low >= high:
+            problems.append(f"key `crop.{key}`: it runs from {low} to {high}; the first must be the smaller")
     problems += _wrong_patterns(config)
     problems += _simulation_contradictions(config)
     problems += _unknown_pairs(config)

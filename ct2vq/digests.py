@@ -30,7 +30,12 @@ PACKAGE = "ct2vq"
 WITHOUT_EFFECT = frozenset({"ct2vq.errors", "ct2vq.logs"})
 AS_SIMULATED = "as simulated"
 #: files of exact versions: what every run needs, and what one option needs on top
-PIN_FILES = ("requirements.lock", "requirements-osem.txt")
+PIN_FILES = (
+    "requirements.lock",
+    "requirements-osem.txt",
+    "requirements-lungmask.txt",
+    "requirements-totalsegmentator.txt",
+)
 #: distributions whose import name is not their own name
 DISTRIBUTIONS = {
     "ants": "antspyx",

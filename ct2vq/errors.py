@@ -86,8 +86,8 @@ class GeometryError(Ct2vqError):
     """Two volumes that should share a grid, or a volume and its description, do not agree."""
 
 
-class SegmentationError(Ct2vqError):
-    """No plausible pair of lungs was found."""
+class SegmentationError(CodedError):
+    """No plausible pair of lungs was found, or a given mask cannot be used."""
 
 
 class TrainingError(Ct2vqError):

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
-from ct2vq.volume import make_grid, read_volume, to_array
+from ct2vq.volume import from_array, make_grid, read_volume, resample, to_array
+
+_INVERSE_ROUNDS = 60
+_INVERSE_TOLERANCE_MM = 0.05
 
 
 def read_transform(path: Path) -> sitk.Transform:
@@ -38,6 +42,49 @@ def displacements(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
     )
 
 
+def inverse_of(field: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """The inverse of a displacement field, by fixed-point iteration `v(q) = -d(q + v(q))`.
+
+    Chen et al., Med Phys 2008;35:81 (doi:10.1118/1.2816107). Steps are halved where they grow, so that it converges
+    where lung is strongly squeezed too.
+
+    Args:
+        field: displacement in mm (LPS) of points of its own grid; it goes on outside as at its edge.
+        grid: the grid on the other side, whose points the result moves.
+
+    Returns:
+        Displacement field in mm on `grid`.
+    """
+    points = positions(grid)
+    to_index = np.linalg.inv(np.reshape(field.GetDirection(), (3, 3)) * np.array(field.GetSpacing()))
+    origin, parts = np.array(field.GetOrigin())[:, None], np.moveaxis(to_array(field), -1, 0)
+    found = np.zeros_like(points)
+    share = np.ones(points.shape[1])
+    last = np.full(points.shape[1], np.inf)
+    left = np.arange(points.shape[1])
+    for _ in range(_INVERSE_ROUNDS):
+        index = (to_index @ (points[:, left] + found[:, left] - origin))[::-1]
+        there = np.stack([ndimage.map_coordinates(part, index, order=1, mode="nearest") for part in parts])
+        step = -there - found[:, left]
+        length = np.linalg.norm(step, axis=0)
+        share[left] = np.where(length > last[left], share[left] / 2, share[left])
+        last[left] = length
+        found[:, left] += share[left] * step
+        left = left[length > _INVERSE_TOLERANCE_MM]
+        if not left.size:
+            break
+    inverse = sitk.GetImageFromArray(np.moveaxis(found.reshape(3, *grid.GetSize()[::-1]), 0, -1), isVector=True)
+    inverse.CopyInformation(grid)
+    return inverse
+
+
+def positions(grid: sitk.Image) -> np.ndarray:
+    """Points `(3, n)` in mm (LPS) of a grid's voxels, in the order of its array `(z, y, x)`."""
+    index = np.indices(grid.GetSize()[::-1]).reshape(3, -1)[::-1]
+    axes = np.reshape(grid.GetDirection(), (3, 3)) * np.array(grid.GetSpacing())
+    return np.array(grid.GetOrigin())[:, None] + axes @ index
+
+
 def inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) -> np.ndarray:
     """Distance in mm between a lung point and where forward and inverse carry it, for each voxel inside."""
     carried = sitk.Warp(
@@ -49,6 +96,44 @@ def inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) 
         outputDirection=forward.GetDirection(),
     )
     return np.linalg.norm(to_array(forward) + to_array(carried), axis=-1)[inside]
+
+
+def jacobian(field: sitk.Image) -> np.ndarray:
+    """Local change of volume `(z, y, x)`: the determinant of the derivative of `p + d(p)`; 1 is none, <= 0 folds.
+
+    ITK's filter takes derivatives along the grid's axes for derivatives along the patient's, which is wrong on a grid
+    that is turned or mirrored.
+    """
+    d = to_array(field).astype(np.float64)
+    along_axes = [
+        np.gradient(d, step, axis=axis) if d.shape[axis] > 1 else np.zeros_like(d)
+        for axis, step in zip((2, 1, 0), field.GetSpacing(), strict=True)
+    ]
+    # rows: component of d; columns: along the grid's axes, turned into the patient's by the direction's inverse
+    gradient = np.stack(along_axes, axis=-1) @ np.linalg.inv(np.reshape(field.GetDirection(), (3, 3)))
+    (a, b, c), (e, f, g), (h, i, k) = np.moveaxis(gradient + np.eye(3), (-2, -1), (0, 1))
+    return a * (f * k - g * i) - b * (e * k - g * h) + c * (e * i - f * h)
+
+
+def carry(image: sitk.Image, grid: sitk.Image, field: sitk.Image, modulate: bool = False) -> sitk.Image:
+    """Carry a volume onto a grid through a displacement field, in one interpolation.
+
+    Args:
+        image: the moving volume (a SPECT: counts or Bq/mL), with 0 outside it.
+        grid: a volume whose geometry the result takes.
+        field: displacement in mm (LPS) from points of the grid to points of `image`.
+        modulate: multiply by the Jacobian determinant, so that the integral over any region (counts of a lobe) stays
+            what it was, as in voxel-based morphometry (Good et al., NeuroImage 2001;14:21); without it the value
+            itself stays, as a concentration does.
+
+    Returns:
+        The volume on `grid`, of `image`'s pixel type; float32 if modulated.
+    """
+    carried = resample(image, grid, as_transform(field))
+    if not modulate:
+        return carried
+    factor = from_array(jacobian(field).astype(np.float32), field)
+    return sitk.Cast(carried, sitk.sitkFloat32) * resample(factor, grid, outside=1.0)
 
 
 def grid_of(field: sitk.Image) -> sitk.Image:

@@ -11,6 +11,25 @@ from ct2vq.volume import make_grid, resample, to_array
 
 RIGHT, LEFT = 1, 2
 SIDES = (RIGHT, LEFT)
+#: labels of `ct_lobes.nii.gz`, and each lobe's side
+LOBES = {
+    1: "right upper lobe",
+    2: "right middle lobe",
+    3: "right lower lobe",
+    4: "left upper lobe",
+    5: "left lower lobe",
+}
+LOBE_SIDES = {1: RIGHT, 2: RIGHT, 3: RIGHT, 4: LEFT, 5: LEFT}
+#: labels of `ct_regions.nii.gz`: thirds of each lung by volume, from head to feet
+THIRDS = {
+    1: "right upper third",
+    2: "right middle third",
+    3: "right lower third",
+    4: "left upper third",
+    5: "left middle third",
+    6: "left lower third",
+}
+THIRDS_OF = {RIGHT: (1, 2, 3), LEFT: (4, 5, 6)}
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:

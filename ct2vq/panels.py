@@ -1,4 +1,4 @@
-"""Figures of one case: its images side by side, and its registration before and after.
+"""The figure of one case: its images side by side.
 
 Every plane is resampled for display onto a grid parallel to the patient's axes (LPS), so the figures are right for any
 direction matrix. Radiological convention: the patient's right is on the left of axial and coronal images, the front is
@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from ct2vq.config import TARGETS
 from ct2vq.errors import Ct2vqError
 from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
-from ct2vq.files import read_json
 from ct2vq.volume import make_grid, read_volume, require_same_grid, resample, to_array
 
 #: finer than the pixels of a figure (350 mm on some 250 pixels)
@@ -34,7 +33,6 @@ POSTERIOR_SHARE = 0.08
 #: SPECT is shown relative to this percentile in the lungs, as it is normalised for the networks
 PERCENTILE = 99.0
 SCALE_LABEL = "relative to the 99th percentile in the lungs"
-SQUARE_MM = 30.0
 AIR_HU = -1024.0
 #: axes x, y, z of the patient (LPS) that a plane shows as columns and rows, and the letters at its left and right
 PLANES = {
@@ -44,7 +42,6 @@ PLANES = {
 }
 HALO = [patheffects.withStroke(linewidth=1.6, foreground="black")]
 TITLE_IN = 0.38
-SUBTITLE_IN = 0.38
 HEADER_IN = 0.27
 GAP_IN = 0.05
 
@@ -199,7 +196,7 @@ def _draw_row(
     show_plane(row[0], grey, plane, f"CT, {plane.name}")
     for axes, (name, volume) in zip(row[1:], volumes.items(), strict=False):
         show_plane(axes, in_lungs(grey, plane.cut(volume), inside, colours), plane, names[name])
-        _contour(axes, inside, plane)
+        contour(axes, inside, plane)
         if name != "spect":
             _burn_in(axes, simulated)
     for axes in row[1 + len(volumes) :]:
@@ -240,7 +237,8 @@ def show_plane(axes: Axes, rgb: np.ndarray, plane: Plane, title: str) -> None:
         )
 
 
-def _contour(axes: Axes, inside: np.ndarray, plane: Plane, colour: str = "white", width: float = 0.6) -> None:
+def contour(axes: Axes, inside: np.ndarray, plane: Plane, colour: str = "white", width: float = 0.6) -> None:
+    """Draw where the share of a structure `(row, column)` passes one half."""
     if not (inside.min() < 0.5 < inside.max()):
         return
     size = plane.size_mm
@@ -266,11 +264,11 @@ def _burn_in(axes: Axes, simulated: bool) -> None:
     )
 
 
-def _figure_size(sizes: Sequence[tuple[float, float]], columns: int, head: float = TITLE_IN) -> tuple[float, float]:
-    """Width and height in inches of a figure of images, a row for each size (width, height in mm), below a head."""
+def _figure_size(sizes: Sequence[tuple[float, float]], columns: int) -> tuple[float, float]:
+    """Width and height in inches of a figure of images, a row for each size (width, height in mm), below the title."""
     column = _column_inches(columns)
     scale = column / max(width for width, _ in sizes)
-    height = head + sum(HEADER_IN + tall * scale for _, tall in sizes) + 0.62
+    height = TITLE_IN + sum(HEADER_IN + tall * scale for _, tall in sizes) + 0.62
     return 0.42 + columns * (column + GAP_IN), height
 
 
@@ -278,14 +276,12 @@ def _column_inches(columns: int) -> float:
     return min(2.6, 10.6 / columns)
 
 
-def _image_axes(
-    drawing: Figure, sizes: Sequence[tuple[float, float]], columns: int, head: float = TITLE_IN
-) -> list[list[Axes]]:
+def _image_axes(drawing: Figure, sizes: Sequence[tuple[float, float]], columns: int) -> list[list[Axes]]:
     """Axes for rows of images, all at one scale."""
     width, height = drawing.get_size_inches()
     column = _column_inches(columns)
     scale = column / max(size[0] for size in sizes)
-    rows, top = [], height - head
+    rows, top = [], height - TITLE_IN
     for wide, tall in sizes:
         top -= HEADER_IN + tall * scale
         offset = 0.37 + (column - wide * scale) / 2
@@ -294,114 +290,14 @@ def _image_axes(
     return rows
 
 
-def _title(drawing: Figure, title: str, subtitle: str = "") -> None:
+def _title(drawing: Figure, title: str) -> None:
     height = drawing.get_size_inches()[1]
     drawing.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", fontsize=11.5, weight="bold")
-    drawing.text(0.5, 1 - 0.36 / height, subtitle, ha="center", va="top", fontsize=8.5, color="#333333")
 
 
-def _colour_bar(drawing: Figure, colours: Colormap, label: str = SCALE_LABEL) -> None:
+def _colour_bar(drawing: Figure, colours: Colormap) -> None:
     width, height = drawing.get_size_inches()
     axes = drawing.add_axes(((width / 2 - 1.9) / width, 0.42 / height, 3.8 / width, 0.11 / height))
     bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
-    bar.set_label(label, fontsize=8)
+    bar.set_label(SCALE_LABEL, fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
-
-
-def draw_registration(
-    images: Mapping[str, str | Path],
-    ct: str | Path,
-    lungs: str | Path,
-    transform: sitk.Transform,
-    qc: str | Path,
-    output: str | Path,
-    *,
-    case: str,
-    figure: Mapping[str, Any],
-) -> None:
-    """The camera's images with the CT's lung contour, before and after the registration, in three planes.
-
-    Args:
-        images: paths of volumes on their own grids: `attenuation_ct` (HU) if there is one, and the SPECT images.
-        ct: the CT in HU.
-        lungs: labels on the CT's grid.
-        transform: maps points of the CT to points of the SPECT (mm, LPS).
-        qc: `qc.json` of the registration.
-        output: `*.png`.
-        case: its identifier, in the title.
-        figure: the `report.figure` block of the configuration.
-    """
-    ct_image, lung_image = read_volume(ct), read_volume(lungs)
-    planes = planes_through(lung_image, tuple(PLANES))
-    inside = [plane.cut(sitk.Cast(lung_image > 0, sitk.sitkFloat64)) for plane in planes]
-    colours = colour_map(figure["colour_map"])
-    columns: list[tuple[str, list[np.ndarray]]] = []
-    if "attenuation_ct" in images:
-        columns += _ct_columns(read_volume(images["attenuation_ct"]), ct_image, transform, planes, figure)
-    target = next((name for name in TARGETS if name in images), None)
-    if target is not None:
-        columns += _spect_columns(read_volume(images[target]), target, transform, planes, inside, colours)
-    sizes = [plane.size_mm for plane in planes]
-    head = TITLE_IN + SUBTITLE_IN
-    with new_figure(output, _figure_size(sizes, len(columns), head), figure) as drawing:
-        _title(drawing, f"{case} · registration", describe_registration(read_json(qc)))
-        rows = _image_axes(drawing, sizes, len(columns), head)
-        for number, (row, plane) in enumerate(zip(rows, planes, strict=True)):
-            for axes, (title, cuts) in zip(row, columns, strict=True):
-                show_plane(axes, cuts[number], plane, title)
-                if title != CHECKERBOARD:
-                    _contour(axes, inside[number], plane, "#56e0ff" if "SPECT" not in title else "white", 0.9)
-        if target is not None:
-            _colour_bar(drawing, colours, f"SPECT, {SCALE_LABEL}")
-
-
-CHECKERBOARD = "CT and attenuation CT, squares"
-
-
-def _ct_columns(
-    attenuation_ct: sitk.Image,
-    ct: sitk.Image,
-    transform: sitk.Transform,
-    planes: Sequence[Plane],
-    figure: Mapping[str, Any],
-) -> list[tuple[str, list[np.ndarray]]]:
-    window = figure["lung_window"]
-    before = [windowed(plane.cut(attenuation_ct, outside=AIR_HU), window) for plane in planes]
-    after = [windowed(plane.cut(attenuation_ct, transform, AIR_HU), window) for plane in planes]
-    fixed = [windowed(plane.cut(ct, outside=AIR_HU), window) for plane in planes]
-    mixed = [checkerboard(a, b, SQUARE_MM / PIXEL_MM) for a, b in zip(fixed, after, strict=True)]
-    return [("attenuation CT, before", before), ("attenuation CT, after", after), (CHECKERBOARD, mixed)]
-
-
-def _spect_columns(
-    spect: sitk.Image,
-    target: str,
-    transform: sitk.Transform,
-    planes: Sequence[Plane],
-    inside: Sequence[np.ndarray],
-    colours: Colormap,
-) -> list[tuple[str, list[np.ndarray]]]:
-    """SPECT before and after on one scale: its percentile in the lungs of the registered planes."""
-    before = [plane.cut(spect) for plane in planes]
-    after = [plane.cut(spect, transform) for plane in planes]
-    in_lung = np.concatenate([cut[share >= 0.5] for cut, share in zip(after, inside, strict=True)])
-    scale = float(np.percentile(in_lung, PERCENTILE)) if len(in_lung) else 0.0
-    scale = scale if scale > 0 else 1.0
-    coloured = [[colours(np.clip(cut / scale, 0, 1))[..., :3] for cut in cuts] for cuts in (before, after)]
-    return [(f"{target} SPECT, before", coloured[0]), (f"{target} SPECT, after", coloured[1])]
-
-
-def checkerboard(a: np.ndarray, b: np.ndarray, square: float) -> np.ndarray:
-    """Squares of `square` pixels taken in turn from two RGB images `(row, column, 3)`."""
-    row, column = np.indices(a.shape[:2])
-    take_a = (row // square + column // square) % 2 == 0
-    return np.where(take_a[..., None], a, b)
-
-
-def describe_registration(qc: Mapping[str, Any]) -> str:
-    """Method and Dice of the lungs before and after in one line, flags in the next."""
-    parts = [str(qc["method"])]
-    if qc["dice_after"] is not None:
-        parts.append(f"lung Dice before {qc['dice_before']:.3f}, after {qc['dice_after']:.3f}")
-    text = " · ".join(parts)
-    return text + ("\nflagged: " + "; ".join(qc["flags"]) if qc["flags"] else "")

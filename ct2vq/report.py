@@ -6,7 +6,6 @@ trainings wrote down).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,10 @@ from ct2vq.findings import (
     paired_differences,
     select_row,
 )
+from ct2vq.pages import RESOURCES, link, style, template
 from ct2vq.plots import DICE_METRICS, patient_values
+from ct2vq.registrations import anchor, registration_name, summarise, worst_first
 
-RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 PAPER = "Wang 2026"
 #: up to this many cases all panels are unfolded
 UNFOLDED_CASES = 16
@@ -104,7 +104,7 @@ def write_report(
     qc: Sequence[str | Path],
     runs: Sequence[str | Path],
     panels: Sequence[str | Path],
-    overlays: Sequence[str | Path],
+    registrations: str | Path,
     figures: Sequence[str | Path],
     page: str | Path,
     effective_config: str | Path,
@@ -114,6 +114,7 @@ def write_report(
     cases: Mapping[str, Mapping[str, Any]],
     flow: Mapping[str, Any],
     simulated: bool,
+    normalised: Sequence[str | Path] = (),
 ) -> None:
     """Write the page and the configuration that the study ran with.
 
@@ -122,7 +123,7 @@ def write_report(
         qc: `results/register/<case>/qc.json`, or `<target>_qc.json` of a SPECT that is registered alone.
         runs: `results/train/<model>/fold<k>/run.json`.
         panels: `<case>.png` with the case's images.
-        overlays: the figure of each registration, in the order of `qc`.
+        registrations: the page of all registrations.
         figures: `metrics.png`, `training.png` and `cohort.png`.
         page: `*.html` to write; figures are linked relative to it.
         effective_config: `*.yaml` to write.
@@ -131,6 +132,7 @@ def write_report(
         cases: facts of each case.
         flow: numbers of the cohort flow.
         simulated: whether the patients are simulated.
+        normalised: `<case>.png` with the case's normalised SPECT.
     """
     study = Study(
         config=plain(config),
@@ -146,7 +148,8 @@ def write_report(
     )
     links = {
         "panels": linked(panels, page),
-        "overlays": {registration_name(one): link(path, page) for one, path in zip(qc, overlays, strict=True)},
+        "normalised": linked(normalised, page),
+        "registrations": link(registrations, page),
         "figures": linked(figures, page),
         "config": link(effective_config, page),
     }
@@ -175,40 +178,18 @@ def linked(paths: Sequence[str | Path], page: str | Path) -> dict[str, str]:
     return {Path(path).stem: link(path, page) for path in paths}
 
 
-def link(path: str | Path, page: str | Path) -> str:
-    """A file relative to the page."""
-    return Path(os.path.relpath(path, Path(page).parent)).as_posix()
-
-
-def registration_name(qc: str | Path) -> str:
-    """`<case>`, or `<case> <target>` where a SPECT is registered alone."""
-    case, target = Path(qc).parent.name, Path(qc).stem.removesuffix("qc").removesuffix("_")
-    return f"{case} {target}" if target else case
-
-
 def render(study: Study, links: Mapping[str, Any]) -> str:
     """The page as HTML.
 
     Args:
         study: what the page is made from.
-        links: `panels` by case, `overlays` by registration, `figures` by name, and `config`.
+        links: `panels` by case, `figures` by name, `registrations` and `config`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(RESOURCES / "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "p_value": p_value}
     published = read_tsv(RESOURCES / "published.tsv", dtype={"note": str})
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2", number=number, p_value=p_value).render(
         title=study.config["report"]["title"],
         name=study.config["study"],
-        style=(RESOURCES / "report" / "style.css").read_text(encoding="utf-8"),
+        style=style(),
         simulated=study.simulated,
         findings=findings(study),
         models=describe_models(study),
@@ -229,7 +210,8 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         flow=study.flow,
         cases=cases_table(study),
         columns=case_columns(study),
-        registration=registration_table(study),
+        registration=summarise(study.quality),
+        flagged=flagged_registrations(study),
         runs=runs_table(study),
         versions=versions(study),
         assumptions=list(assumptions(study.config)),
@@ -449,32 +431,23 @@ def cases_table(study: Study) -> list[dict[str, Any]]:
             "site": facts.get("site", ""),
             "fold": facts["fold"],
             "targets": ", ".join(facts["targets"]),
-            "flagged": [name for name, qc in study.quality.items() if name.split()[0] == case and qc["flags"]],
+            "flagged": [
+                {"words": f"registration{name[len(case) :]}", "anchor": anchor(name)}
+                for name, qc in study.quality.items()
+                if name.split()[0] == case and qc["flags"]
+            ],
             "spearman": [number(values.get((case, model, target)), 2) for _, model, target in case_columns(study)],
         }
         for case, facts in study.cases.items()
     ]
 
 
-def registration_table(study: Study) -> list[dict[str, Any]]:
-    """Quality of each registration: unmeasured ones first, then by Dice from the worst."""
-
-    def order(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
-        dice = item[1].get("dice_after")
-        return (-1.0 if dice is None else dice, item[0])
-
+def flagged_registrations(study: Study) -> list[dict[str, Any]]:
+    """Registrations with a flag, the worst first."""
     return [
-        {
-            "name": name,
-            "method": qc["method"],
-            "dice_before": number(qc.get("dice_before")),
-            "dice_after": number(qc.get("dice_after")),
-            "jacobian": f"{number(qc.get('jacobian_min'), 2)} to {number(qc.get('jacobian_max'), 2)}",
-            "folding": number(qc.get("folding_percent"), 2),
-            "inverse": number(qc.get("inverse_consistency_p95_mm"), 2),
-            "flags": qc.get("flags", []),
-        }
-        for name, qc in sorted(study.quality.items(), key=order)
+        {"name": name, "anchor": anchor(name), "flags": study.quality[name]["flags"]}
+        for name in worst_first(study.quality)
+        if study.quality[name]["flags"]
     ]
 
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from ct2vq.baselines import PREDICTIONS, predict_baseline
+from ct2vq.crop import WayBack
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import sha256_file, write_json
 from ct2vq.inputs import CroppedCase, network_channels, read_cropped_case
-from ct2vq.lungs import fill_from_inside
-from ct2vq.volume import from_array, read_volume, resample, to_array, write_volume
+from ct2vq.volume import from_array, read_volume, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +56,15 @@ def synthesize_case(
         Ct2vqError: a file is not a model's weights.
     """
     case = read_cropped_case(folder, ())
-    grid, full = read_volume(folder / "lungs.nii.gz"), read_volume(ct_lungs)
+    grid = read_volume(folder / "lungs.nii.gz")
+    way_back = WayBack(grid, read_volume(ct_lungs))
     facts = {}
     for name, path in weights.items():
         header = read_header(path)
         description = label_of(header["simulated"])
         for target, image in predict(path, case, device).items():
             write_volume(from_array(image, grid), output / name / f"{target}_network.nii.gz", description)
-            write_volume(to_ct_grid(image, case, grid, full), output / name / f"{target}.nii.gz", description)
+            write_volume(way_back(image), output / name / f"{target}.nii.gz", description)
         facts[name] = {"label": description, "weights_sha256": sha256_file(path), "targets": header["targets"]}
     write_json(facts, record)
 
@@ -133,14 +133,3 @@ def ensemble(weights: Sequence[Path], case: CroppedCase, device: str) -> dict[st
     """Mean of the images of several folds' models, for a case that none of them saw."""
     members = [predict(path, case, device) for path in weights]
     return {target: np.mean([member[target] for member in members], axis=0) for target in members[0]}
-
-
-def to_ct_grid(image: np.ndarray, case: CroppedCase, grid: sitk.Image, ct_lungs: sitk.Image) -> sitk.Image:
-    """An image on the network's grid carried back to the CT's, 0 outside the CT's lungs.
-
-    Values are continued outside the lungs first, so that interpolation does not darken the pleura.
-    """
-    filled = from_array(fill_from_inside(image, case.inside).astype(np.float32), grid)
-    # the margin of the grid always reaches beyond the lungs, so nothing in them lies outside it
-    carried = to_array(resample(filled, ct_lungs))
-    return from_array(np.where(to_array(ct_lungs) > 0, carried, 0).astype(np.float32), ct_lungs)

@@ -14,7 +14,9 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "benchmarks")]
+
+from registration import summary  # noqa: E402
 
 from ct2vq.files import read_json, read_tsv, write_text  # noqa: E402
 from ct2vq.simulate import ceilings  # noqa: E402
@@ -45,6 +47,8 @@ def _maker(name: str) -> Callable[[pd.DataFrame, dict[str, Any]], str]:
     """What makes the section of a table."""
     if name == "realism":
         return _realism
+    if name == "register":
+        return _register
     return _ceilings if name.startswith("ceilings") else _section
 
 
@@ -105,6 +109,45 @@ def _numbers(table: pd.DataFrame) -> Iterable[list[str]]:
     """Rows of a table with their names, numbers with three decimals and counts as they are."""
     for name, row in zip(table.index, table.itertuples(index=False), strict=True):
         yield [str(name), *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)]
+
+
+def _register(table: pd.DataFrame, header: dict[str, Any]) -> str:
+    """The registration: every arm beside the others by stratum, then this project against its aims, then defects."""
+    lines = _heading(header)
+    for stratum in dict.fromkeys(header["strata"].values()):
+        cases = summary.compared_cases(table, header, stratum)
+        for reference, name in summary.REFERENCES.items():
+            means = summary.side_by_side(table, cases, reference)
+            if not cases or means["TRE"].isna().all():
+                continue
+            title = f"{stratum[0].upper()}{stratum[1:]} ({', '.join(cases)})"
+            what = f"{title}, error to the {name}'s state, mm, means over cases:"
+            lines += [f"{what}\n", *_lines(["arm", *means.columns], _figures(means)), ""]
+    seconds = table[table["metric"] == "segmentation_time"]["value"].astype(float)
+    if not seconds.empty:
+        lines.append(f"Finding the lungs of both CTs, which only `ct2vq` uses: {seconds.mean():.1f} s a case.\n")
+    for title, part in (
+        ("`ct2vq` against its aims (`reached`: by the mean over the cases):", summary.aims(table, header)),
+        (
+            "Volume of perfusion defects, `ct2vq` over truth (`p95`: 95 % lie so near to 1):",
+            summary.defects(table, header),
+        ),
+    ):
+        if not part.empty:
+            lines += [f"{title}\n", *_lines(list(part.columns), (_words(row) for row in part.to_numpy().tolist())), ""]
+    return "\n".join(lines)
+
+
+def _figures(means: pd.DataFrame) -> Iterable[list[str]]:
+    """Rows of arms: seconds and MiB as whole numbers, the rest with two or three decimals."""
+    forms = {"seconds": "{:.0f}", "peak MiB": "{:.0f}", "lung Dice": "{:.3f}", "folding %": "{:.3f}"}
+    for arm, row in means.iterrows():
+        yield [str(arm), *(forms.get(name, "{:.2f}").format(value) for name, value in row.items())]
+
+
+def _words(row: list[Any]) -> list[str]:
+    """Cells of a row, numbers with three digits."""
+    return [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row]
 
 
 def _realism(table: pd.DataFrame, header: dict[str, Any]) -> str:

@@ -23,5 +23,6 @@ if __name__ == "__main__":
             Path(snakemake.input.lungs),
             Path(snakemake.output.spect),
             Path(snakemake.output.record),
-            snakemake.params.percentile,
+            snakemake.params.settings,
+            modulate=snakemake.params.modulate,
         )

@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     snakemake: Snakemake
 
 if __name__ == "__main__":
-    from ct2vq.logs import stage
+    from ct2vq.logs import private_stage, stage
 
-    with stage(snakemake.log[0]):
+    own = snakemake.params.landmarks is not None
+    with (private_stage if own else stage)(snakemake.log[0]) as curtain:
+        from ct2vq.identity.job import open_job
+        from ct2vq.identity.sources import private_folder
         from ct2vq.register import register_case
 
         files = {name: Path(path) for name, path in snakemake.input.items()}
+        truth = files.pop("truth", None)
+        landmarks = truth and truth / "landmarks.tsv"
+        if own:
+            curtain.cleaner = open_job(private_folder(), snakemake.wildcards.case, "landmarks")
+            landmarks = curtain.cleaner.raw.root
         register_case(
             {name: path for name, path in files.items() if not name.endswith("_facts")},
             {name.removesuffix("_facts"): path for name, path in files.items() if name.endswith("_facts")},
@@ -26,4 +34,5 @@ if __name__ == "__main__":
             Path(snakemake.output.qc),
             snakemake.params.settings,
             snakemake.params.seed,
+            landmarks,
         )

@@ -22,4 +22,5 @@ if __name__ == "__main__":
             Path(snakemake.input.ct),
             Path(snakemake.input.ct_to_spect),
             Path(snakemake.output.spect),
+            modulate=snakemake.params.modulate,
         )

@@ -22,7 +22,7 @@ if __name__ == "__main__":
             snakemake.input.qc,
             snakemake.input.runs,
             snakemake.input.panels,
-            snakemake.input.overlays,
+            snakemake.input.registrations,
             snakemake.input.figures,
             snakemake.output.page,
             snakemake.output.config,
@@ -31,4 +31,5 @@ if __name__ == "__main__":
             cases=snakemake.params.cases,
             flow=snakemake.params.flow,
             simulated=snakemake.params.simulated,
+            normalised=snakemake.input.normalised,
         )

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     with stage(snakemake.log[0]):
         from ct2vq.fields import read_transform
-        from ct2vq.panels import draw_registration
+        from ct2vq.overlay import draw_registration
 
         files = dict(snakemake.input.items())
         draw_registration(

@@ -19,15 +19,21 @@ if __name__ == "__main__":
         from ct2vq.identity.job import open_job
         from ct2vq.identity.sources import private_folder
         from ct2vq.segment import segment_case
+        from ct2vq.segment.own import known_frame
 
-        lung_mask = None
+        lung_mask = same_frame = None
         if own:
-            curtain.cleaner = open_job(private_folder(), snakemake.wildcards.case, "lung_mask")
-            lung_mask = curtain.cleaner.raw.root
+            job = open_job(private_folder(), snakemake.wildcards.case, "lung_mask")
+            curtain.cleaner = job
+            lung_mask = job.raw.root
+            same_frame = known_frame(Path(snakemake.input.sidecar), job.redactor.store)
         segment_case(
             Path(snakemake.input.ct),
             Path(snakemake.output.lungs),
             Path(snakemake.output.record),
             snakemake.params.settings,
             lung_mask,
+            regions=Path(snakemake.output.regions),
+            lobes=Path(snakemake.output.lobes[0]) if snakemake.output.lobes else None,
+            same_frame=same_frame,
         )

@@ -56,7 +56,7 @@ def cropped_arrays(seed: int) -> dict[str, np.ndarray]:
     height = np.linspace(-1, 1, SHAPE[0])[:, None, None] * np.ones(SHAPE)
     hu = np.where(inside, -820 - 60 * height + generator.normal(0, 20, SHAPE), 40).astype(np.float32)
     function = np.clip(0.5 - 0.3 * height + (hu + 820) / 400, 0.02, 0.98)
-    arrays = {"ct": hu, "ct_enhanced": enhance(hu, inside, "lung_standardised"), "lungs": labels}
+    arrays = {"ct": hu, "ct_enhanced": enhance(hu, inside, CROP), "lungs": labels}
     for target, gain in (("perfusion", 1.0), ("ventilation", 0.7)):
         noisy = gain * function + generator.normal(0, 0.02, SHAPE)
         arrays[target] = np.where(inside, np.clip(noisy, 0, 1), 0).astype(np.float32)

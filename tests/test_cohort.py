@@ -95,6 +95,17 @@ def test_an_attenuation_ct_of_no_spect_is_told(tmp_path: Path, cells: str, said:
     assert text.count("line 2:") == (3 if "neither" in text else 1)
 
 
+@pytest.mark.parametrize(
+    ("cells", "registrations"), [("q\tv\ta\t\t", 1), ("q\t\t\t\t", 1), ("q\tv\ta\taq\t", 2), ("q\tv\t\t\t", 2)]
+)
+def test_landmarks_belong_to_one_registration(tmp_path: Path, cells: str, registrations: int) -> None:
+    table = CAMERAS.replace("\n", "\tlandmarks\n") + f"c\tp\tct\t{cells}\tmarks/c.tsv\n"
+    if registrations == 1:
+        assert load(tmp_path, table)["c"].landmarks == "/data/marks/c.tsv"
+    else:
+        assert "`landmarks` of a case with 2 registrations" in problem(tmp_path, table)
+
+
 def test_paths_that_are_absolute_stay_so(tmp_path: Path) -> None:
     cohort = load(tmp_path, "case_id\tpatient_id\tct\tperfusion\tlung_mask\nc\tp\t/a/ct\tq\tmask.nii.gz\n")
     assert (cohort["c"].sources["ct"], cohort["c"].lung_mask) == ("/a/ct", "/data/mask.nii.gz")

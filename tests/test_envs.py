@@ -13,8 +13,13 @@ from ct2vq.digests import DISTRIBUTIONS, _closure
 ROOT = Path(__file__).resolve().parents[1]
 #: imported only in the functions that register; other stages use a neighbour in the same module
 ONLY_TO_REGISTER = {"antspyx"}
-#: imported only where the fidelity `osem` is asked for, which has an environment of its own
-ONLY_TO_RECONSTRUCT = {"torch", "pytomography"}
+#: what an option imports, which has requirements and an environment of its own: a fidelity of the simulation, and
+#: backends of the segmentation
+OPTIONS = {
+    "osem": {"torch", "pytomography"},
+    "lungmask": {"torch", "lungmask"},
+    "totalsegmentator": {"torch", "totalsegmentator"},
+}
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 
 
@@ -28,7 +33,8 @@ def _pins_of(file: str) -> dict[str, str]:
 
 
 LOCK = _pins_of("requirements.lock")
-OPTIONAL = _pins_of("requirements-osem.txt")
+OPTIONAL = {option: _pins_of(f"requirements-{option}.txt") for option in OPTIONS}
+ALL = {name: version for pins in (*OPTIONAL.values(), LOCK) for name, version in pins.items()}
 
 
 def _pip_lines(environment: Path) -> list[str]:
@@ -47,23 +53,27 @@ def test_an_environments_pins_equal_the_lock(environment):
     lines = _pip_lines(environment)
     pins = _pins(lines)
     assert len(pins) == len(lines), "every library has an exact version"
-    assert {name: (LOCK | OPTIONAL).get(name) for name in pins} == pins
-    assert pins.keys() & OPTIONAL.keys() in (set(), OPTIONAL.keys()), "all that an option needs, or nothing of it"
+    assert {name: ALL.get(name) for name in pins} == pins
+    own = OPTIONAL.get(environment.stem, {})
+    assert pins.keys() - LOCK.keys() == own.keys(), "all that an option needs, or nothing of it"
 
 
-def test_optional_libraries_are_no_others_of_the_lock():
-    assert OPTIONAL.keys() & LOCK.keys() == set()
+@pytest.mark.parametrize("option", OPTIONS)
+def test_optional_libraries_are_no_others_of_the_lock(option):
+    assert OPTIONAL[option].keys() & LOCK.keys() == set()
+    assert {name: ALL[name] for name in OPTIONAL[option]} == OPTIONAL[option], "another option pins another version"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_what_its_scripts_import(environment):
     """What a rule's script imports, through all modules of the project, is in the rule's conda environment."""
     pins = set(_pins(_pip_lines(environment)))
-    elsewhere = ONLY_TO_REGISTER | (set() if pins >= OPTIONAL.keys() else ONLY_TO_RECONSTRUCT)
+    others = [imports for option, imports in OPTIONS.items() if option != environment.stem]
+    elsewhere = ONLY_TO_REGISTER.union(*others) - OPTIONS.get(environment.stem, set())
     missing = {}
     for script in _scripts_of(environment.name):
         _, libraries = _closure(ROOT / "scripts" / script, ROOT)
-        lacking = {name for name in libraries if name in LOCK | OPTIONAL} - pins - elsewhere
+        lacking = {name for name in libraries if name in ALL} - pins - elsewhere
         if lacking:
             missing[script] = lacking
     assert missing == {}
@@ -82,9 +92,13 @@ def test_the_environment_that_registers_has_ants():
     assert _pins(_pip_lines(imaging)).keys() >= ONLY_TO_REGISTER
 
 
-def test_the_osem_environment_simulates_and_no_other_needs_it():
-    assert _scripts_of("osem.yaml") == ["simulate.py"]
-    assert _pins(_pip_lines(ROOT / "envs" / "osem.yaml")).keys() >= OPTIONAL.keys() | ONLY_TO_RECONSTRUCT
+@pytest.mark.parametrize(
+    ("option", "script"),
+    [("osem", "simulate.py"), ("lungmask", "segment.py"), ("totalsegmentator", "segment.py")],
+)
+def test_an_options_environment_serves_one_script(option, script):
+    assert _scripts_of(f"{option}.yaml") == [script]
+    assert _pins(_pip_lines(ROOT / "envs" / f"{option}.yaml")).keys() >= OPTIONAL[option].keys() | OPTIONS[option]
 
 
 def test_every_library_that_the_project_imports_is_pinned():
@@ -97,13 +111,13 @@ def test_every_library_that_the_project_imports_is_pinned():
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"ct2vq"}
     names = {DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
-    assert names - (LOCK | OPTIONAL).keys() == set()
+    assert names - ALL.keys() == set()
 
 
 def _scripts_of(environment: str) -> list[str]:
     scripts = []
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
-        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        for rule in re.split(r"^ *rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             if f"envs/{environment}" in rule:
                 scripts += re.findall(r"scripts/(\w+\.py)\"\n", rule)
     assert scripts

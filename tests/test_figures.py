@@ -11,7 +11,7 @@ from PIL import Image
 from ct2vq import panels, plots
 from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
 from ct2vq.figures import colour_map, model_colours, new_figure
-from ct2vq.files import write_json, write_tsv
+from ct2vq.files import write_tsv
 from ct2vq.volume import from_array, make_grid, write_volume
 
 FIGURE = {"dpi": 60, "lung_window": [-600, 1500], "colour_map": "nuclear"}
@@ -115,11 +115,6 @@ def test_window_and_colours() -> None:
         colour_map("nuclaer")
 
 
-def test_checkerboard_alternates() -> None:
-    board = panels.checkerboard(np.zeros((4, 4, 3)), np.ones((4, 4, 3)), 2)
-    assert board[..., 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
-
-
 def test_models_keep_their_colours() -> None:
     colours = model_colours(list(LABELS), NETWORKS)
     assert len(set(colours.values())) == 3
@@ -171,35 +166,6 @@ def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> Non
     write_volume(sitk.Cast(grid_with(IDENTITY, size=20), sitk.sitkFloat32), other)
     with pytest.raises(GeometryError, match="do not share a grid"):
         draw_case(files, tmp_path / "a.png", {"spect_perfusion": str(other)})
-
-
-QC = {"method": "rigid on the SPECT images", "dice_before": None, "dice_after": None, "flags": ["no attenuation CT"]}
-
-
-@pytest.mark.parametrize("with_ct", [True, False])
-def test_registration_overlay(files: dict[str, str], tmp_path, with_ct: bool) -> None:
-    images = {"ventilation": files["counts"]} | ({"attenuation_ct": files["ct"]} if with_ct else {})
-    qc = {"method": "deformable", "dice_before": 0.8, "dice_after": 0.95, "flags": []} if with_ct else QC
-    write_json(qc, tmp_path / "qc.json")
-    transform = sitk.TranslationTransform(3, (0, 0, 5))
-    for name in ("a", "b"):
-        panels.draw_registration(
-            images,
-            files["ct"],
-            files["lungs"],
-            transform,
-            tmp_path / "qc.json",
-            tmp_path / f"{name}.png",
-            case="sim001",
-            figure=FIGURE,
-        )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_registration_in_words() -> None:
-    assert panels.describe_registration(QC) == "rigid on the SPECT images\nflagged: no attenuation CT"
-    measured = {"method": "deformable", "dice_before": 0.8, "dice_after": 0.951, "flags": []}
-    assert panels.describe_registration(measured) == "deformable · lung Dice before 0.800, after 0.951"
 
 
 def metric_rows() -> pd.DataFrame:

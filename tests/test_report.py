@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from registration_records import registration_record
 
 from ct2vq import findings, report
 from ct2vq.config import complete_config
 from ct2vq.figures import METRIC_NAMES
-from ct2vq.files import read_json, read_tsv, write_json, write_tsv
+from ct2vq.files import read_tsv, write_json, write_tsv
 
 LABELS = {
     "ddran": "DDRAN",
@@ -120,17 +121,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
         write_tsv(table, folder / "compare" / f"{name}.tsv")
     for number, name in enumerate(names):
         missing = number == 3
-        qc = {
-            "method": "rigid on the SPECT images" if missing else "deformable through the attenuation CT",
-            "dice_before": None if missing else 0.85,
-            "dice_after": None if missing else 0.97 - 0.01 * number,
-            "jacobian_min": 0.4,
-            "jacobian_max": 1.8,
-            "folding_percent": 0.0,
-            "inverse_consistency_mean_mm": 0.1,
-            "inverse_consistency_p95_mm": 0.3,
-            "flags": ["no attenuation CT: rigid only"] if missing else [],
-        }
+        qc = registration_record(None if missing else 0.97 - 0.01 * number)
         write_json(qc, folder / "register" / name / "qc.json")
     runs = []
     for model in LABELS:
@@ -145,7 +136,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
         "qc": [folder / "register" / name / "qc.json" for name in names],
         "runs": runs,
         "panels": [figures / "cases" / f"{name}.png" for name in names],
-        "overlays": [figures / "registration" / f"{name}.png" for name in names],
+        "registrations": folder / "report" / "registration.html",
         "figures": [figures / f"{name}.png" for name in ("metrics", "training", "cohort")],
         "page": folder / "report" / "index.html",
         "effective_config": folder / "report" / "effective_config.yaml",
@@ -203,7 +194,7 @@ def test_page_is_well_formed_and_needs_no_network(written: dict[str, Any]) -> No
     assert outline.open == []
     assert all(not re.match(r"(https?:)?//", source) for source in outline.loaded)
     assert "<script" not in written["html"] and "@import" not in written["html"] and "url(" not in written["html"]
-    expected = [*written["panels"], *written["overlays"], *written["figures"]]
+    expected = [*written["panels"], *written["figures"]]
     assert sorted(outline.loaded) == sorted(p.relative_to(written["page"].parent).as_posix() for p in expected)
     anchors = {link[1:] for link in outline.links if link.startswith("#")}
     assert anchors <= set(outline.ids) and len(outline.ids) == len(set(outline.ids))
@@ -255,28 +246,20 @@ def test_other_definitions_are_averaged_over_patients(written: dict[str, Any]) -
     assert f"{values.mean():.3f} ± {values.std():.3f}" in details and "n/a" not in details
 
 
-def test_a_spect_that_is_registered_alone_has_a_row_and_a_figure(tmp_path: Path) -> None:
+def test_flagged_registrations_are_told_and_linked(tmp_path: Path) -> None:
     arguments = build(tmp_path)
-    record = read_json(arguments["qc"][0]) | {"flags": ["another frame of reference"]}
-    figures = tmp_path / "report" / "figures" / "registration"
-    for case in ("sim001", "sim002"):
-        write_json(record, tmp_path / "register" / case / "ventilation_qc.json")
-        arguments["qc"].append(tmp_path / "register" / case / "ventilation_qc.json")
-        arguments["overlays"].append(figures / case / "ventilation.png")
+    path = tmp_path / "register" / "sim001" / "ventilation_qc.json"
+    write_json(registration_record(0.95) | {"flags": ["W802 another frame of reference"]}, path)
+    arguments["qc"].append(path)
     report.write_report(**arguments)
     html = arguments["page"].read_text(encoding="utf-8")
-    outline = Outline(html)
-    for case in ("sim001", "sim002"):
-        assert f"figures/registration/{case}/ventilation.png" in outline.loaded
-        assert f"figures/registration/{case}.png" in outline.loaded
-        assert f"registration-{case}.ventilation" in outline.ids
-        assert f'<a href="#registration-{case}.ventilation">registration ventilation</a>' in html
-    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
-
-
-def test_worst_registration_stands_first(written: dict[str, Any]) -> None:
-    order = re.findall(r'<details id="registration-(\w+)"', written["html"])
-    assert order[:2] == ["sim004", "sim012"] and order[-1] == "sim001"
+    section = html.split('id="registration"')[1].split("</section>")[0]
+    assert "13 registrations, 2 flagged" in section and "1 of them had no attenuation CT" in section
+    for anchor in ("sim004", "sim001.ventilation"):
+        assert f'<a href="registration.html#registration-{anchor}">' in section
+    assert "W802 another frame of reference" in section and "never dropped" in section
+    assert "sim002" not in section, "what is not flagged stands on the registrations' own page"
+    assert '<a href="registration.html#registration-sim001.ventilation">registration ventilation</a>' in html
 
 
 def test_published_values_stand_beside_ours(written: dict[str, Any]) -> None:

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import CROP, NETWORK, SPACING_MM, TARGETS, oblique_lungs
+from factories import CROP, NETWORK, SPACING_MM, TARGETS
 from safetensors.numpy import save_file
 
 from ct2vq.baselines import train_baseline
-from ct2vq.crop import crop_ct
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import read_json, sha256_file
-from ct2vq.inputs import CroppedCase, read_cropped_case
+from ct2vq.inputs import read_cropped_case
 from ct2vq.networks import build_network
-from ct2vq.synthesize import LABEL, ensemble, label_of, predict, read_header, synthesize_case, to_ct_grid
-from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array, write_volume
+from ct2vq.synthesize import LABEL, ensemble, label_of, predict, read_header, synthesize_case
+from ct2vq.volume import make_grid, read_volume, require_same_grid, resample, to_array, write_volume
 
 
 def write_network(
@@ -94,42 +93,6 @@ def test_the_same_bytes_twice(tmp_path: Path, cropped_case: Path, ct_lungs: Path
     files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
     assert len(files) == 9
     assert [sha256_file(first / file) for file in files] == [sha256_file(second / file) for file in files]
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_back_on_the_grid_of_an_oblique_ct(seed: int) -> None:
-    """An image whose values are its positions must come back with the positions of the CT's voxels."""
-    lungs = oblique_lungs(seed)
-    ct = from_array(np.where(to_array(lungs) > 0, -800, 40).astype(np.float32), lungs)
-    small_ct, enhanced, small, _ = crop_ct(ct, lungs, CROP | {"spacing_mm": 8.0})
-    case = CroppedCase("c", to_array(small_ct), to_array(enhanced), to_array(small), 8.0, {})
-    grids = [small, lungs]
-    positions = []
-    for grid in grids:
-        k, j, i = np.indices(grid.GetSize()[::-1])
-        matrix = np.reshape(grid.GetDirection(), (3, 3)) * np.asarray(grid.GetSpacing())
-        position = np.einsum("ab,b...->a...", matrix, np.stack([i, j, k]).astype(float))
-        positions.append(position + np.asarray(grid.GetOrigin())[:, None, None, None])
-    inside = to_array(lungs) > 0
-    for axis in range(3):
-        image = np.where(case.inside, positions[0][axis], 0).astype(np.float32)
-        back = to_ct_grid(image, case, small, lungs)
-        require_same_grid(back, lungs, "image", "ct")
-        values = to_array(back)
-        assert (values[~inside] == 0).all()
-        difference = np.abs(values - positions[1][axis])[inside]
-        assert np.median(difference) < 0.01
-        assert difference.max() < 2 * 8.0, "at the pleura the nearest voxel's value is continued"
-
-
-def test_the_pleura_is_not_darkened() -> None:
-    lungs = oblique_lungs(5)
-    ct = from_array(np.where(to_array(lungs) > 0, -800, 40).astype(np.float32), lungs)
-    small_ct, enhanced, small, _ = crop_ct(ct, lungs, CROP | {"margin_mm": 0})
-    case = CroppedCase("c", to_array(small_ct), to_array(enhanced), to_array(small), 12.0, {})
-    image = np.where(case.inside, 0.7, 0).astype(np.float32)
-    values = to_array(to_ct_grid(image, case, small, lungs))
-    np.testing.assert_allclose(values[to_array(lungs) > 0], 0.7, atol=1e-6)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path, cropped_case: Path) -> None:

@@ -17,6 +17,7 @@ from ct2vq.config import (
     is_network,
     model_training,
     models_for,
+    tells_lobes,
 )
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
 from ct2vq.discover.resolve import resolve_source
@@ -156,27 +157,55 @@ def mask_digest(wildcards):
         return "unreadable"
 
 
+def landmarks_digest(wildcards):
+    """What the user's own table of landmarks holds, None if there is none."""
+    landmarks = COHORT[wildcards.case].landmarks
+    try:
+        return landmarks and folder_digest(Path(landmarks), HASH_CACHE)
+    except Ct2vqError:
+        return "unreadable"
+
+
 def config_to_show():
     """The configuration without the places of what is private."""
     places = {"dicom_root": "(private)", "private": "(private)"}
     return {**config, "cohort": {**config["cohort"], **places}}
 
 
+def spect_inputs(case, targets):
+    """SPECT images, and the sidecars that tell whether they share a frame of reference with each other and the CT."""
+    converted = f"results/convert/{case}"
+    inputs = {"ct_facts": f"{converted}/ct.json"}
+    for target in targets:
+        inputs[target] = f"{converted}/{target}.nii.gz"
+        inputs[f"{target}_facts"] = f"{converted}/{target}.json"
+    return inputs
+
+
+#: lobes that the segmentation's backend tells, if it does
+BACKEND_LOBES = (
+    ["results/segment/{case}/{volume}_lobes.nii.gz"] if tells_lobes(config) else []
+)
+
+
 def through_ct_inputs(case, attenuation_ct, targets):
-    """A camera's CT with its lungs, and the sidecars that tell whether the SPECT images share its frame of reference."""
+    """A camera's CT with its lungs, and the SPECT images that it is for."""
     converted = f"results/convert/{case}"
     return {
         "attenuation_ct": f"{converted}/{attenuation_ct}.nii.gz",
         "attenuation_ct_lungs": f"results/segment/{case}/{attenuation_ct}_lungs.nii.gz",
         "attenuation_ct_facts": f"{converted}/{attenuation_ct}.json",
-        **{f"{target}_facts": f"{converted}/{target}.json" for target in targets},
+        **spect_inputs(case, targets),
     }
 
 
 def register_inputs(wildcards):
     """The CT that one camera made for all the SPECT images that name it."""
     targets = COHORT[wildcards.case].registered_together
-    return through_ct_inputs(wildcards.case, "attenuation_ct", targets)
+    inputs = through_ct_inputs(wildcards.case, "attenuation_ct", targets)
+    if COHORT.simulated and config["register"]["simulated_landmarks"]:
+        inputs["truth"] = f"results/simulate/{wildcards.case}/truth"
+    return inputs
 
 
 def register_alone_inputs(wildcards):
@@ -190,11 +219,7 @@ def register_alone_inputs(wildcards):
         for target in case.registered_alone
         if target != wildcards.target and not case.attenuation_ct(target)
     ]
-    inputs = {}
-    for target in [wildcards.target, *others]:
-        inputs[target] = f"results/convert/{case.case_id}/{target}.nii.gz"
-        inputs[f"{target}_facts"] = f"results/convert/{case.case_id}/{target}.json"
-    return inputs
+    return spect_inputs(case.case_id, [wildcards.target, *others])
 
 
 def registrations(file):
@@ -228,6 +253,20 @@ def registration_overlay(case, target):
     """The figure of a registration; a folder keeps cases' names apart from targets'."""
     name = Path(case, target) if target else case
     return f"results/report/figures/registration/{name}.png"
+
+
+def normalised_inputs(wildcards):
+    """For each target of a case its normalised image and record, and what they were made from."""
+    case = wildcards.case
+    inputs = {}
+    for target in COHORT[case].targets:
+        inputs[target] = f"results/crop/{case}/{target}.nii.gz"
+        inputs[f"{target}_facts"] = f"results/crop/{case}/{target}.json"
+        inputs[f"{target}_spect"] = f"results/convert/{case}/{target}.nii.gz"
+        inputs[f"{target}_field"] = registration_file(
+            case, target, "ct_to_spect.nii.gz"
+        )
+    return inputs
 
 
 def model_inputs(wildcards, targets):

@@ -17,12 +17,12 @@ from ct2vq.files import read_json
 from ct2vq.identity.store import Store, write_private
 
 if TYPE_CHECKING:
-    from ct2vq.cohort import Cohort
+    from ct2vq.cohort import Case, Cohort
 
 SOURCES = "sources.json"
 #: in the working directory, for its owner only: where the private folder lies. Params would keep that in .snakemake.
 POINTER = Path(".ct2vq-private")
-LUNG_MASK = "lung_mask"
+LUNG_MASK, LANDMARKS = "lung_mask", "landmarks"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_sources(cohort: Cohort, config: Mapping[str, Any], store: Store) -> No
     cases = {
         case.case_id: {
             "patient_id": case.patient_id,
-            "sources": dict(case.sources) | ({LUNG_MASK: case.lung_mask} if case.lung_mask else {}),
+            "sources": {**case.sources, **_own_files(case)},
         }
         for case in cohort.cases
     }
@@ -68,6 +68,11 @@ def write_sources(cohort: Cohort, config: Mapping[str, Any], store: Store) -> No
     store.make_folder()
     write_private(POINTER, f"{store.folder}\n")
     write_private(store.folder / SOURCES, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def _own_files(case: Case) -> dict[str, str]:
+    """The user's own files beside the images of a case."""
+    return {name: path for name, path in ((LUNG_MASK, case.lung_mask), (LANDMARKS, case.landmarks)) if path}
 
 
 def private_folder() -> Path:
@@ -94,7 +99,7 @@ def raw_data(private: Path, case_id: str, volume: str) -> Raw:
     Args:
         private: the private folder.
         case_id: the case.
-        volume: one of `ct2vq.cohort.VOLUMES`, or `lung_mask`.
+        volume: one of `ct2vq.cohort.VOLUMES`, or `lung_mask`, `landmarks`.
 
     Raises:
         Ct2vqError: no run has started here, or the inventory does not know the series.

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ct2vq.errors import Ct2vqError
+from ct2vq.errors import RegistrationError
 from ct2vq.fields import as_transform
 from ct2vq.volume import to_array
 
@@ -30,8 +30,27 @@ def run_ants(
     stages: Sequence[str],
     settings: Mapping[str, Any],
     seed: int,
+    *,
+    aligned: bool = False,
 ) -> tuple[sitk.Transform, sitk.Transform]:
-    """Run a chain of ANTs stages on one thread, seeded; returns the transforms fixed to moving and back."""
+    """Run a chain of ANTs stages on one thread, seeded.
+
+    Args:
+        fixed: what is compared, on the side whose points move.
+        moving: what it is compared with.
+        fixed_mask: where SyN compares it.
+        moving_mask: the same on the other side.
+        stages: names that `ants.registration` knows.
+        settings: config block `register`; `linear_metric` beside it: `mattes` (default) or `meansquares`.
+        seed: seed of the random sampling.
+        aligned: the images lie on each other; else the centres (of the masks, else of intensity) are put there first.
+
+    Returns:
+        The transforms of points from fixed to moving and back.
+
+    Raises:
+        RegistrationError: D806, ANTs fails.
+    """
     import ants
 
     # before the first image is made: later calls are ignored (seen with antspyx 0.6.3)
@@ -40,7 +59,8 @@ def run_ants(
     masks = {"mask": _to_ants(fixed_mask) if fixed_mask else None}
     masks["moving_mask"] = _to_ants(moving_mask) if moving_mask else None
     with tempfile.TemporaryDirectory() as folder:
-        current: list[str] = [_centre_alignment(fixed, moving, fixed_mask, moving_mask, Path(folder))]
+        shift = np.zeros(3) if aligned else _centre(moving_mask or moving) - _centre(fixed_mask or fixed)
+        current: list[str] = [_translation(shift, Path(folder))]
         result: dict[str, Any] = {}
         for stage in stages:
             logger.info("%s", stage)
@@ -54,7 +74,8 @@ def run_ants(
                     **(_deformable(settings) | masks if stage == "SyNOnly" else _linear(settings)),
                 )
             except Exception as error:
-                raise Ct2vqError(f"ANTs' stage {stage} failed: {error}", hint="look at the lung masks") from error
+                hint = "look at the lung masks"
+                raise RegistrationError("D806", f"ANTs' stage {stage} failed: {error}", hint=hint) from error
             current = result["fwdtransforms"]
         return _composite(result["fwdtransforms"]), _inverse_composite(result["invtransforms"])
 
@@ -62,7 +83,7 @@ def run_ants(
 def _linear(settings: Mapping[str, Any]) -> dict[str, Any]:
     levels = len(settings["linear_iterations"])
     return {
-        "aff_metric": "mattes",
+        "aff_metric": settings.get("linear_metric", "mattes"),
         "aff_sampling": 32,
         "aff_random_sampling_rate": 0.25,
         "aff_iterations": tuple(settings["linear_iterations"]),
@@ -73,8 +94,8 @@ def _linear(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _deformable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "syn_metric": "CC",
-        "syn_sampling": 2,
+        "syn_metric": settings["metric"],
+        "syn_sampling": settings["metric_radius"] if settings["metric"] == "CC" else 32,
         "reg_iterations": tuple(settings["deformable_iterations"]),
         "grad_step": settings["gradient_step"],
         "flow_sigma": settings["flow_sigma"],
@@ -83,12 +104,9 @@ def _deformable(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _centre_alignment(
-    fixed: sitk.Image, moving: sitk.Image, fixed_mask: sitk.Image | None, moving_mask: sitk.Image | None, folder: Path
-) -> str:
-    """A translation that puts the centres (of the masks, else of intensity) on each other, as a file for ANTs."""
-    shift = _centre(moving_mask or moving) - _centre(fixed_mask or fixed)
-    path = folder / "centres.mat"
+def _translation(shift: np.ndarray, folder: Path) -> str:
+    """A translation in mm as a file for ANTs."""
+    path = folder / "start.mat"
     transform = sitk.AffineTransform(3)
     transform.SetTranslation(shift.tolist())
     sitk.WriteTransform(transform, str(path))

@@ -1,4 +1,8 @@
-"""Without an attenuation CT: rigid, on the SPECT images against the CT's lungs blurred to their resolution."""
+"""Without an attenuation CT: on the SPECT images against the CT's lungs blurred to their resolution.
+
+Rigid unless the study asks for more. Anything softer may take a defect at the border of the lung for motion: the
+deformable kind is therefore held stiff, and docs/registration.md tells what it still does to defects.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,48 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ct2vq.config import TARGETS
 from ct2vq.lungs import grid_around, resample_smoothed
+from ct2vq.register.content import FWHM_PER_SIGMA, SPECT_FWHM_MM
 from ct2vq.register.engine import run_ants
+from ct2vq.register.frames import spects_of
 from ct2vq.volume import from_array, resample, to_array
 
-#: resolution of the SPECT that the lung mask is blurred to
-SPECT_FWHM_MM = 12.0
-FWHM_PER_SIGMA = 2.3548
+STAGES = {"rigid": ["Rigid"], "affine": ["Rigid", "Affine"], "deformable": ["Rigid", "Affine", "SyNOnly"]}
+#: hot spots would draw the fit: counts above this percentile of the SPECT are cut off
+HOT_PERCENTILE = 99.5
 
 
 def register_through_spect(
     images: Mapping[str, sitk.Image], settings: Mapping[str, Any], seed: int
 ) -> tuple[sitk.Transform, sitk.Transform]:
-    """Rigid, on the sum of the SPECT images (each scaled by its own mean) against the lungs blurred to SPECT.
+    """Register the blurred lungs to the sum of the SPECT images (each scaled by its own mean), on the first one's grid.
 
-    The sum is on the grid of the first.
+    Args:
+        images: `ct_lungs` and the SPECT images, which share a frame of reference.
+        settings: config block `register`; `without_attenuation_ct` names the last stage.
+        seed: seed of ANTs' random sampling.
+
+    Returns:
+        The transforms of points from CT to SPECT and back.
     """
+    kind = settings["without_attenuation_ct"]
     grid = grid_around(images["ct_lungs"], settings["spacing_mm"], 2 * settings["margin_mm"])
-    mask = to_array(resample_smoothed(images["ct_lungs"] > 0, grid, outside=0))
+    share = to_array(resample_smoothed(images["ct_lungs"] > 0, grid, outside=0))
     sigma = SPECT_FWHM_MM / FWHM_PER_SIGMA / settings["spacing_mm"]
-    fixed = from_array(ndimage.gaussian_filter(mask, sigma), grid)
-    spects = [sitk.Cast(images[name], sitk.sitkFloat32) for name in images if name in TARGETS]
+    fixed = from_array(ndimage.gaussian_filter(share, sigma), grid)
+    mask = _near_lungs(share, grid, settings) if kind == "deformable" else None
+    stiff = settings | settings["without_attenuation_ct_smoothing"]
+    return run_ants(fixed, _activity(images), mask, None, STAGES[kind], stiff, seed)
+
+
+def _near_lungs(share: np.ndarray, grid: sitk.Image, settings: Mapping[str, Any]) -> sitk.Image:
+    """The lungs with the margin that the deformable metric is computed in."""
+    distance = ndimage.distance_transform_edt(share < 0.5) * grid.GetSpacing()[0]
+    return from_array((distance <= settings["lung_margin_mm"]).astype(np.float32), grid)
+
+
+def _activity(images: Mapping[str, sitk.Image]) -> sitk.Image:
+    spects = [sitk.Cast(image, sitk.sitkFloat32) for image in spects_of(images)]
     reference = spects[0]
     total = sum(to_array(resample(spect, reference)) / max(float(to_array(spect).mean()), 1e-9) for spect in spects)
-    moving = from_array(np.minimum(total, np.percentile(total, 99.5)).astype(np.float32), reference)
-    return run_ants(fixed, moving, None, None, ["Rigid"], settings, seed)
+    return from_array(np.minimum(total, np.percentile(total, HOT_PERCENTILE)).astype(np.float32), reference)

@@ -104,12 +104,19 @@ def read_known_case(folder: Path, settings: Mapping[str, Any]) -> KnownCase:
     images = {name: at(read_volume(truth / f"{name}.nii.gz")) for name in names}
     for target in TARGETS:
         images[target] = carry(volumes[target], grid, displacement, facts["motion"]["shift_mm"][target])
-    labels, percentile = to_array(grid), settings["crop"]["spect_percentile"]
-    images = {name: normalise_spect(image, labels > 0, percentile)[0] for name, image in images.items()}
+    labels, spacing = to_array(grid), float(grid.GetSpacing()[0])
+    known = _without_hot_spots(settings["crop"]["spect"])
+    for name, image in images.items():
+        measured = name in TARGETS
+        images[name] = normalise_spect(image, labels > 0, spacing, settings["crop"]["spect"] if measured else known)[0]
     targets = {target: images.pop(target) for target in TARGETS}
-    spacing = float(grid.GetSpacing()[0])
     cropped = CroppedCase(folder.name, to_array(ct), to_array(enhanced), labels, spacing, targets)
     return KnownCase(cropped, images)
+
+
+def _without_hot_spots(spect: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of normalisation for images without artefacts: whatever is bright in the truth is function."""
+    return {**spect, "hot_spots": {**spect["hot_spots"], "method": "none"}}
 
 
 def _converted(folder: Path, name: str, temporary: Path, settings: Mapping[str, Any]) -> sitk.Image:

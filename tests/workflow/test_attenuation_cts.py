@@ -78,11 +78,11 @@ def test_the_same_camera_in_other_columns_gives_the_same_images(registered, targ
 
 def test_another_frame_of_reference_is_flagged_and_logged(registered) -> None:
     study, _ = registered
-    expected = "ventilation has another frame of reference than its attenuation CT"
+    expected = "W802 ventilation has another frame of reference than its attenuation CT"
     mixed = read_json(study.path("results/register/mixed/ventilation_qc.json"))
     assert mixed["frame_of_reference"] == {"ventilation": "different"}
     assert any(flag.startswith(expected) for flag in mixed["flags"])
-    assert expected in study.path("logs/register/mixed/ventilation.log").read_text(encoding="utf-8")
+    assert expected in study.path("logs/register/mixed/register_ventilation.log").read_text(encoding="utf-8")
     shared = read_json(study.path("results/register/mixed/qc.json"))
     assert shared["frame_of_reference"] == {"perfusion": "shared"}
     for name in ("qc.json", "perfusion_qc.json"):
@@ -97,6 +97,16 @@ def test_a_target_without_a_camera_is_rigid_beside_one_with(registered) -> None:
     records = {target: read_json(study.path(f"results/register/half/{target}_qc.json")) for target in TARGETS}
     assert records["perfusion"]["method"] == "deformable through the attenuation CT"
     assert records["ventilation"]["method"] == "rigid on the SPECT images"
+    assert records["ventilation"]["ct_frame_of_reference"]["relation"] == "different"
+    assert any(flag.startswith("W801") for flag in records["ventilation"]["flags"])
+
+
+def test_cases_and_targets_do_not_share_a_log(registered) -> None:
+    """A case `apart` with a target, and a case called `apart_perfusion`, would have met in one file."""
+    study, _ = registered
+    for case, (alone, shared) in ALONE.items():
+        logs = {path.stem for path in study.path(f"logs/register/{case}").iterdir()}
+        assert logs == {f"register_{target}" for target in alone} | ({"register"} if shared else set()) | set(TARGETS)
 
 
 def test_every_registration_has_its_figure(registered) -> None:

@@ -22,11 +22,7 @@ rule crop:
         runtime=20,
     params:
         code=code_digest("scripts/crop.py"),
-        settings={
-            key: value
-            for key, value in config["crop"].items()
-            if key != "spect_percentile"
-        },
+        settings={key: value for key, value in config["crop"].items() if key != "spect"},
     script:
         "../../scripts/crop.py"
 
@@ -51,6 +47,7 @@ rule crop_spect:
         runtime=20,
     params:
         code=code_digest("scripts/crop_spect.py"),
-        percentile=config["crop"]["spect_percentile"],
+        settings=config["crop"]["spect"],
+        modulate=config["register"]["modulate"],
     script:
         "../../scripts/crop_spect.py"

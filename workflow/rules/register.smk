@@ -14,9 +14,9 @@ rule register:
         spect_to_ct="results/register/{case}/spect_to_ct.nii.gz",
         qc="results/register/{case}/qc.json",
     log:
-        "logs/register/{case}.log",
+        "logs/register/{case}/register.log",
     benchmark:
-        "benchmarks/register/{case}.tsv"
+        "benchmarks/register/{case}/register.tsv"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -25,8 +25,13 @@ rule register:
         runtime=60,
     params:
         code=code_digest("scripts/register.py"),
-        settings=config["register"],
+        settings={
+            key: value
+            for key, value in config["register"].items()
+            if key not in ("modulate", "simulated_landmarks")
+        },
         seed=config["seed"],
+        landmarks=landmarks_digest,
     script:
         "../../scripts/register.py"
 
@@ -41,9 +46,9 @@ use rule register as register_alone with:
         spect_to_ct="results/register/{case}/{target}_spect_to_ct.nii.gz",
         qc="results/register/{case}/{target}_qc.json",
     log:
-        "logs/register/{case}/{target}.log",
+        "logs/register/{case}/register_{target}.log",
     benchmark:
-        "benchmarks/register/{case}/{target}.tsv"
+        "benchmarks/register/{case}/register_{target}.tsv"
 
 
 rule register_spect:
@@ -54,9 +59,9 @@ rule register_spect:
     output:
         spect="results/register/{case}/{target}.nii.gz",
     log:
-        "logs/register/{case}_{target}.log",
+        "logs/register/{case}/{target}.log",
     benchmark:
-        "benchmarks/register/{case}_{target}.tsv"
+        "benchmarks/register/{case}/{target}.tsv"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -65,5 +70,29 @@ rule register_spect:
         runtime=20,
     params:
         code=code_digest("scripts/register_spect.py"),
+        modulate=config["register"]["modulate"],
     script:
         "../../scripts/register_spect.py"
+
+
+rule register_cohort:
+    input:
+        qc=registrations(
+            lambda case, target: registration_file(case, target, "qc.json")
+        ),
+    output:
+        quality="results/register/quality.tsv",
+    log:
+        "logs/register/cohort.log",
+    benchmark:
+        "benchmarks/register/cohort.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_digest("scripts/register_cohort.py"),
+    script:
+        "../../scripts/register_cohort.py"

@@ -87,6 +87,66 @@ use rule report_registration as report_registration_alone with:
         "benchmarks/report/registration/{case}/{target}.tsv"
 
 
+rule report_registrations:
+    input:
+        qc=registrations(
+            lambda case, target: registration_file(case, target, "qc.json")
+        ),
+        overlays=registrations(registration_overlay),
+        quality="results/register/quality.tsv",
+    output:
+        page="results/report/registration.html",
+    log:
+        "logs/report/registrations.log",
+    benchmark:
+        "benchmarks/report/registrations.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_digest("scripts/report_registrations.py"),
+        template=folder_digest(
+            Path(workflow.basedir) / "resources" / "report", HASH_CACHE
+        ),
+        title=config["report"]["title"],
+        simulated=COHORT.simulated,
+        modulated=config["register"]["modulate"],
+    script:
+        "../../scripts/report_registrations.py"
+
+
+rule report_crop:
+    input:
+        unpack(normalised_inputs),
+        ct="results/crop/{case}/ct.nii.gz",
+        lungs="results/crop/{case}/lungs.nii.gz",
+    output:
+        figure=report(
+            "results/report/figures/crop/{case}.png",
+            caption="../report/crop.rst",
+            category="Normalisation",
+            labels={"case": "{case}", "figure": "SPECT before and after"},
+        ),
+    log:
+        "logs/report/crop/{case}.log",
+    benchmark:
+        "benchmarks/report/crop/{case}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/report_crop.py"),
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_crop.py"
+
+
 rule report_figures:
     input:
         metrics="results/evaluate/metrics.tsv",
@@ -159,7 +219,10 @@ rule report:
             "results/report/figures/cohort.png",
         ],
         panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
-        overlays=registrations(registration_overlay),
+        normalised=expand(
+            "results/report/figures/crop/{case}.png", case=COHORT.case_ids
+        ),
+        registrations="results/report/registration.html",
     output:
         page="results/report/index.html",
         config="results/report/effective_config.yaml",

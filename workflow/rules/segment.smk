@@ -1,11 +1,14 @@
-# segment: right (1) and left (2) lung on a CT.
+# segment: right (1) and left (2) lung on a CT, their thirds, and lobes where something tells them.
 
 
 rule segment:
     input:
         ct="results/convert/{case}/{volume}.nii.gz",
+        sidecar="results/convert/{case}/{volume}.json",
     output:
         lungs="results/segment/{case}/{volume}_lungs.nii.gz",
+        regions="results/segment/{case}/{volume}_regions.nii.gz",
+        lobes=BACKEND_LOBES,
         record="results/segment/{case}/{volume}_lungs.json",
     log:
         "logs/segment/{case}/{volume}.log",
@@ -14,11 +17,15 @@ rule segment:
     wildcard_constraints:
         volume="|".join(CT_VOLUMES),
     conda:
-        "../../envs/imaging.yaml"
+        {
+            "classic": "../../envs/imaging.yaml",
+            "lungmask": "../../envs/lungmask.yaml",
+            "totalsegmentator": "../../envs/totalsegmentator.yaml",
+        }[config["segment"]["backend"]]
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=3000 if config["segment"]["backend"] == "classic" else 12000,
+        runtime=20 if config["segment"]["backend"] == "classic" else 120,
     params:
         code=code_digest("scripts/segment.py"),
         settings=config["segment"],
@@ -27,3 +34,29 @@ rule segment:
         ),
     script:
         "../../scripts/segment.py"
+
+
+if COHORT.simulated and not BACKEND_LOBES:
+    # No network tells the lobes; of a simulated patient they are known.
+
+    rule segment_lobes:
+        input:
+            lungs="results/segment/{case}/ct_lungs.nii.gz",
+            truth="results/simulate/{case}/truth",
+        output:
+            lobes="results/segment/{case}/ct_lobes.nii.gz",
+            record="results/segment/{case}/ct_lobes.json",
+        log:
+            "logs/segment/{case}/ct_lobes.log",
+        benchmark:
+            "benchmarks/segment/{case}/ct_lobes.tsv"
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        params:
+            code=code_digest("scripts/segment_lobes.py"),
+        script:
+            "../../scripts/segment_lobes.py"

@@ -11,27 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from chest_phantom import SETTINGS, chest, points, to_ct
 
 from ct2vq.errors import GeometryError
 from ct2vq.fields import read_transform
 from ct2vq.files import read_json, sha256_file, write_json
 from ct2vq.register import register_case, warp_spect
-from ct2vq.register.frames import Frames
-from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
+from ct2vq.volume import read_volume, to_array, write_volume
 
-SETTINGS = {
-    "transform": "deformable",
-    "spacing_mm": 8.0,
-    "margin_mm": 24,
-    "lung_margin_mm": 8,
-    "linear_iterations": [40, 15],
-    "deformable_iterations": [25, 10],
-    "gradient_step": 0.2,
-    "flow_sigma": 3,
-    "total_sigma": 0,
-    "field_spacing_mm": 8.0,
-    "dice_flag": 0.9,
-}
 RUN = """
 import json, sys
 from pathlib import Path
@@ -41,64 +28,13 @@ volumes = {name: folder.parent / f"{name}.nii.gz" for name in names}
 sidecars = {name: folder.parent / f"{name}.json" for name in json.loads(sys.argv[4])}
 register_case(volumes, sidecars, folder / "to.nii.gz", folder / "back.nii.gz", folder / "qc.json", settings, 5)
 """
-SHIFT = np.array([9.0, -7.0, 6.0])
-ANGLE = np.deg2rad(4.0)
-DIAPHRAGM_MM = 12.0
-
-
-def to_ct(q: np.ndarray) -> np.ndarray:
-    """Where in the CT a point `(..., 3)` of the attenuation CT lies: the truth, rigid and then smooth."""
-    c, s = np.cos(ANGLE), np.sin(ANGLE)
-    x, y, z = np.moveaxis(q - SHIFT, -1, 0)
-    x, y = c * x - s * y, s * x + c * y
-    # the base moves most, the apex not at all
-    z = z + DIAPHRAGM_MM * 0.5 * (1 - np.tanh((z + 40) / 40)) * np.exp(-((x / 120) ** 2) - (y / 120) ** 2)
-    return np.stack([x, y, z], axis=-1)
-
-
-def labels_at(p: np.ndarray) -> np.ndarray:
-    x, y, z = np.moveaxis(p, -1, 0)
-    labels = np.zeros(x.shape, np.uint8)
-    for side, centre in ((1, -55.0), (2, 55.0)):
-        labels[((x - centre) / 42) ** 2 + (y / 62) ** 2 + (z / 85) ** 2 < 1] = side
-    return labels
-
-
-def hu_at(p: np.ndarray) -> np.ndarray:
-    """Chest with two lungs, vessels as waves of density, and a spine that tells front from back."""
-    x, y, z = np.moveaxis(p, -1, 0)
-    body = (x / 135) ** 2 + (y / 95) ** 2 < 1
-    vessels = 60 * (np.sin(x / 9) * np.sin(y / 11) * np.sin(z / 10) + np.sin(z / 17 + x / 23))
-    hu = np.where(body, np.where(labels_at(p) > 0, -820 + vessels, 40.0), -1000.0)
-    return np.where((x / 15) ** 2 + ((y - 75) / 12) ** 2 < 1, 190.0, hu)
-
-
-def points(grid: sitk.Image) -> np.ndarray:
-    """Positions `(z, y, x, 3)` in mm of a grid along the patient's axes."""
-    k, j, i = np.indices(grid.GetSize()[::-1])
-    return np.stack([i, j, k], axis=-1) * np.array(grid.GetSpacing()) + np.array(grid.GetOrigin())
 
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    ct = make_grid((56, 44, 52), (5, 5, 5), (-138, -108, -128))
-    low_dose = make_grid((48, 38, 44), (6, 6, 6), (-140, -112, -130))
-    spect = make_grid((36, 30, 34), (8, 8, 8), (-138, -114, -132))
-    noise = np.random.default_rng(0)
-    p, q, r = points(ct), to_ct(points(low_dose)), to_ct(points(spect))
-    activity = np.where(labels_at(r) > 0, 100.0 + 0.3 * r[..., 2], 1.0)
-    volumes = {
-        "ct": (hu_at(p) + noise.normal(0, 15, p.shape[:-1]), ct),
-        "ct_lungs": (labels_at(p), ct),
-        "attenuation_ct": (hu_at(q) + noise.normal(0, 30, q.shape[:-1]), low_dose),
-        "attenuation_ct_lungs": (labels_at(q), low_dose),
-        "perfusion": (activity, spect),
-        "ventilation": (activity * 2, spect),
-    }
-    for name, (array, grid) in volumes.items():
-        array = array.astype(np.uint8 if "lungs" in name else np.float32)
-        write_volume(from_array(array, grid), folder / f"{name}.nii.gz")
+    for name, image in chest().items():
+        write_volume(image, folder / f"{name}.nii.gz")
     for name in FRAMES:
         write_json({"frame_of_reference": "one"}, folder / f"{name}.json")
     for name, frame in (("other", "another"), ("nameless", None)):
@@ -117,7 +53,7 @@ def register(phantom: Path, run: str, names: list[str], **changes) -> Path:
     sidecars = [name for name in FRAMES if name in names or "attenuation_ct" in names]
     words = [json.dumps(value) for value in (names, SETTINGS | changes, sidecars)]
     command = [sys.executable, "-c", RUN, str(folder), *words]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[1])
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parents[2])
     return folder
 
 
@@ -187,7 +123,8 @@ def test_without_an_attenuation_ct_it_is_rigid_and_says_so(phantom: Path) -> Non
     folder = register(phantom, "fallback", ["ct", "ct_lungs", "perfusion", "ventilation"])
     record = read_json(folder / "qc.json")
     assert record["method"] == "rigid on the SPECT images"
-    assert record["dice_after"] is None
+    assert record["dice_after"] is None and "diaphragm" in record["risk"]
+    assert record["ct_frame_of_reference"]["relation"] == "unknown"
     assert any("no attenuation CT" in flag for flag in record["flags"])
     assert record["jacobian_min"] == pytest.approx(1, abs=0.02)
     before = np.linalg.norm(to_ct(lung_points(phantom)) - lung_points(phantom), axis=1)
@@ -222,14 +159,24 @@ def test_a_spect_in_another_frame_of_reference_does_not_help(phantom: Path, tmp_
     assert read_json(alone / "qc.json")["frame_of_reference"] == {}
 
 
-@pytest.mark.parametrize(
-    ("sidecar", "relation"), [("perfusion", "shared"), ("other", "different"), ("nameless", "unknown")]
-)
-@pytest.mark.parametrize("of_what", ["attenuation_ct", "ventilation"])
-def test_frames_of_reference_are_compared(phantom: Path, sidecar: str, relation: str, of_what: str) -> None:
-    frames = Frames.of({of_what: phantom / f"{of_what}.json", "perfusion": phantom / f"{sidecar}.json"})
-    assert frames.relations == {"perfusion": relation}
-    assert len(frames.flags()) == (relation != "shared")
-    assert frames.strangers == (["perfusion"] if of_what == "ventilation" and relation != "shared" else [])
-    nameless = Frames.of({of_what: phantom / "nameless.json", "perfusion": phantom / "nameless.json"})
-    assert nameless.relations == {"perfusion": "unknown"}, "two headers that name no frame do not name one frame"
+@pytest.mark.parametrize("kind", ["affine", "deformable"])
+def test_more_than_rigid_on_the_spect_only_if_asked_for(phantom: Path, kind: str) -> None:
+    names = ["ct", "ct_lungs", "perfusion", "ventilation"]
+    folder = register(phantom, f"fallback_{kind}", names, without_attenuation_ct=kind)
+    record = read_json(folder / "qc.json")
+    assert record["method"] == f"{kind} on the SPECT images"
+    assert any(flag.startswith("W801 no attenuation CT") and kind[:6] in flag for flag in record["flags"])
+    assert record["jacobian_p99"] > 1.02 or record["jacobian_p1"] < 0.98
+    before = np.linalg.norm(to_ct(lung_points(phantom)) - lung_points(phantom), axis=1)
+    assert truth_error(folder, phantom).mean() < 0.75 * before.mean()
+
+
+def test_modulated_counts_are_kept(deformable: Path, phantom: Path) -> None:
+    outputs = [phantom / f"{name}.nii.gz" for name in ("plain", "modulated")]
+    for modulate, output in zip((False, True), outputs, strict=True):
+        files = phantom / "perfusion.nii.gz", phantom / "ct.nii.gz", deformable / "to.nii.gz"
+        warp_spect(*files, output, modulate)
+    plain, modulated = (to_array(read_volume(output)).sum() * 5.0**3 for output in outputs)
+    counts = to_array(read_volume(phantom / "perfusion.nii.gz")).sum() * 8.0**3
+    assert modulated == pytest.approx(counts, rel=0.03)
+    assert abs(plain - counts) > abs(modulated - counts)

@@ -1,0 +1,1 @@
+"""The benchmark of the registration: cases with known truth, what is measured on them, and who is measured."""

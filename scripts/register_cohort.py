@@ -1,0 +1,20 @@
+"""Adapter of the rule `register_cohort`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.register.table import write_quality
+
+        write_quality([Path(path) for path in snakemake.input.qc], Path(snakemake.output.quality))

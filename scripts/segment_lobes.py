@@ -1,0 +1,25 @@
+"""Adapter of the rule `segment_lobes`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.segment import lobes_from_truth
+
+        lobes_from_truth(
+            Path(snakemake.input.lungs),
+            Path(snakemake.input.truth) / "lobes.nii.gz",
+            Path(snakemake.output.lobes),
+            Path(snakemake.output.record),
+        )
