@@ -69,14 +69,30 @@ def apply(
     model: Annotated[Path, typer.Option(help="a trained model: results/train/<model> (all folds are averaged)")] = Path(
         "results/train/ddran"
     ),
-    lung_mask: Annotated[Path | None, typer.Option(help="your own lung mask on the CT's grid (NIfTI)")] = None,
+    lung_mask: Annotated[
+        Path | None, typer.Option(help="your own lung mask: NIfTI on the CT's grid, RTSTRUCT or SEG")
+    ] = None,
+    segment_weights: Annotated[
+        Path | None, typer.Option(help="weights of lungmask or TotalSegmentator, if the study segmented with one")
+    ] = None,
+    segment_lobe_weights: Annotated[
+        Path | None, typer.Option(help="lungmask's weights for lobes, if it used them")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps")] = "cpu",
 ) -> None:
     """Convert, segment, crop, synthesise and draw one CT."""
     from ct2vq.apply import apply_model
 
     with _plain_errors():
-        written = apply_model(ct, output, model, lung_mask=lung_mask, device=device)
+        written = apply_model(
+            ct,
+            output,
+            model,
+            lung_mask=lung_mask,
+            segment_weights=segment_weights,
+            segment_lobe_weights=segment_lobe_weights,
+            device=device,
+        )
         for path in written:
             print(path)
 

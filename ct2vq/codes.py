@@ -133,11 +133,11 @@ CODES = {
     "D701": Code("No body is found in the CT.", "Check that its values are HU and that it shows a patient."),
     "D702": Code(
         "No plausible lungs are found, or they are too small.",
-        "Look at the CT: is it a chest? Give a `lung_mask` in the cohort table; see `segment.min_lung_ml`.",
+        "Look at the CT: is it a chest? Give a mask of your own for it in the cohort table; see `segment.min_lung_ml`.",
     ),
     "D703": Code(
         "One lung is missing.",
-        "Look at the CT. For a patient with one lung set `segment.allow_one_lung`; else give a `lung_mask`.",
+        "Look at the CT. For a patient with one lung fill in the column `lungs`; else give a mask of your own for this CT.",
     ),
     "D704": Code(
         "The given lung mask is empty, or has labels other than 1 and 2.",
@@ -152,7 +152,7 @@ CODES = {
         "Give their names as regular expressions in `segment.own_mask`.",
     ),
     "D707": Code(
-        "The cell `lung_mask` names no RTSTRUCT or SEG, or several.",
+        "The given lung mask holds no RTSTRUCT or SEG, or several, or one without structures.",
         "Name one NIfTI file, one DICOM object, or a folder with one object.",
     ),
     "D708": Code(
@@ -160,12 +160,12 @@ CODES = {
         "Install its requirements file and name the weights in the configuration; nothing is downloaded.",
     ),
     "D709": Code(
-        "Contours or segments do not lie as slices of the CT.",
+        "Contours or segments do not lie as slices of the CT, or have no frames.",
         "Name the CT that they were drawn on, or export the mask as NIfTI on the CT's grid.",
     ),
     "D801": Code(
         "A lung mask that the registration needs is empty.",
-        "Look at the segmentation of the CT that is named, or give a `lung_mask`.",
+        "Look at the segmentation of the CT that is named, or give your own mask for it.",
     ),
     "D802": Code(
         "One CT shows two lungs where the other shows one.",
@@ -201,10 +201,6 @@ CODES = {
         "It is tab-separated, with `x_ct_mm y_ct_mm z_ct_mm x_spect_mm y_spect_mm z_spect_mm` and one pair a line.",
     ),
     "D901": Code("The lung mask is empty.", "Look at the CT and at its lung mask."),
-    "D902": Code(
-        "The lung mask has only one lung.",
-        "Mend it (1 right, 2 left); after a pneumonectomy set `crop.one_lung: allow`.",
-    ),
     "D903": Code(
         "Nothing is left of the lungs on the network's grid.", "Lower `crop.spacing_mm`, or look at the lung mask."
     ),
@@ -253,7 +249,7 @@ CODES = {
     ),
     "W601": Code("The header says that the patient can be recognised from the image.", "Share no volume of a head."),
     "W701": Code(
-        "A lung is unusually small: collapsed, removed, or missed.", "Look at the segmentation; give a `lung_mask`."
+        "A lung is unusually small: collapsed, removed, or missed.", "Look at the segmentation; give your own mask."
     ),
     "W702": Code("The field of view cuts the lungs.", "Nothing, if no larger reconstruction exists."),
     "W703": Code(
@@ -264,17 +260,21 @@ CODES = {
     "W705": Code(
         "A given SEG lies on another grid than the CT and was brought onto it.", "Check that it belongs to this CT."
     ),
+    "W706": Code(
+        "Right and left lung do not come apart: cut at the midline, or taken as one lung that reaches over it.",
+        "Look at the segmentation; give your own mask.",
+    ),
     "W801": Code(
         "There is no attenuation CT: the SPECT itself was registered, or is used as it lies.",
         "Name the camera's CT in the cohort table if there is one; else look at the overlay (docs/registration.md).",
     ),
     "W802": Code(
         "A frame of reference is another, not known, or not borne out by the images.",
-        "Look at the overlay: does the activity lie in the lungs?",
+        "Look at the overlay whether the activity lies in the lungs; a large defect fits them poorly too.",
     ),
     "W803": Code(
-        "The activity lies beside the lungs of the CT that it is carried with.",
-        "Look at the overlay: the patient may have moved between the camera's CT and the SPECT.",
+        "The activity does not fit the lungs of the CT that it is carried with.",
+        "Look at the overlay: a large defect, or the patient moved between the camera's CT and the SPECT.",
     ),
     "W804": Code(
         "A figure of the registration's quality is beyond the study's limit.",

@@ -16,11 +16,14 @@ from typing import Any
 from ct2vq.config import TARGETS, cases_schema, schema_problems
 from ct2vq.discover.resolve import is_series_cell, resolve_source
 from ct2vq.errors import ConfigError
+from ct2vq.identity.sources import mask_source
 
 #: the CT of a camera that made only one of the SPECT images, by target
 OWN_ATTENUATION_CT = {target: f"attenuation_ct_{target}" for target in TARGETS}
 CT_VOLUMES = ("ct", "attenuation_ct", *OWN_ATTENUATION_CT.values())
 VOLUMES = (*CT_VOLUMES, *TARGETS)
+#: column of the user's own lung mask on a CT
+MASK_COLUMNS = {volume: mask_source(volume) for volume in CT_VOLUMES}
 SIMULATED_VOLUMES = ("ct", "attenuation_ct", *TARGETS)
 EXCLUSION_COLUMNS = ("case_id", "stage", "reason")
 
@@ -34,7 +37,8 @@ class Case:
         patient_id: grouping key for folds and statistics.
         sources: DICOM folder or file for each of `VOLUMES` that the case has, or `series:<id>`, `object:<id>` of the
             inventory (`ct2vq.discover.resolve`).
-        lung_mask: the user's own mask, if any.
+        lung_masks: the user's own mask by the CT on which it lies.
+        lungs: which lungs the patient has (`both`, `right`, `left`), if told.
         landmarks: the user's own table of points that belong together, if any.
         attributes: the descriptive columns (`diagnosis`, `site`, `age`, `sex`), empty strings left out.
     """
@@ -42,7 +46,8 @@ class Case:
     case_id: str
     patient_id: str
     sources: Mapping[str, str]
-    lung_mask: str | None = None
+    lung_masks: Mapping[str, str] = field(default_factory=dict)
+    lungs: str | None = None
     landmarks: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
@@ -166,6 +171,7 @@ def _read_cases(settings: Mapping[str, Any]) -> tuple[Case, ...]:
         if not any(row.get(target) for target in TARGETS):
             problems.append(f"line {line}: case `{case_id}` has neither `perfusion` nor `ventilation`")
         problems += [f"line {line}: {problem}" for problem in _idle_attenuation_cts(row)]
+        problems += [f"line {line}: {problem}" for problem in _idle_masks(row)]
         problems += [f"line {line}: {problem}" for problem in _ambiguous_landmarks(row)]
         problems += [f"line {line}: {problem}" for problem in _unknown_series(row, Path(settings["private"]))]
     if problems:
@@ -192,6 +198,15 @@ def _idle_attenuation_cts(row: Mapping[str, str]) -> list[str]:
     if row.get("attenuation_ct") and targets and all(row.get(OWN_ATTENUATION_CT[target]) for target in targets):
         problems.append(f"`attenuation_ct` serves no SPECT: the row gives a CT of its own for {' and '.join(targets)}")
     return problems
+
+
+def _idle_masks(row: Mapping[str, str]) -> list[str]:
+    """Lung masks of CTs that the row does not name."""
+    return [
+        f"`{column}` without `{volume}`"
+        for volume, column in MASK_COLUMNS.items()
+        if row.get(column) and not row.get(volume)
+    ]
 
 
 def _ambiguous_landmarks(row: Mapping[str, str]) -> list[str]:
@@ -224,7 +239,8 @@ def _case(row: Mapping[str, str], root: Path) -> Case:
         row["case_id"],
         row["patient_id"],
         {volume: _source(row[volume], root) for volume in VOLUMES if row.get(volume)},
-        lung_mask=str(root / row["lung_mask"]) if row.get("lung_mask") else None,
+        lung_masks={volume: str(root / row[column]) for volume, column in MASK_COLUMNS.items() if row.get(column)},
+        lungs=row.get("lungs") or None,
         landmarks=str(root / row["landmarks"]) if row.get("landmarks") else None,
         attributes={key: row[key] for key in ("diagnosis", "site", "age", "sex") if row.get(key)},
     )

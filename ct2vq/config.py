@@ -9,6 +9,7 @@ import copy
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,50 @@ def tells_lobes(config: dict[str, Any]) -> bool:
     if segment["backend"] == "lungmask":
         return segment["lungmask"]["lobe_weights"] is not None
     return segment["backend"] == "totalsegmentator"
+
+
+def completed_block(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """A block of another version's configuration, with this version's defaults for what it does not know."""
+    return _over(complete_config({"study": "completed"})[name], known)
+
+
+def _over(defaults: Any, known: Any) -> Any:
+    if not (isinstance(defaults, dict) and isinstance(known, Mapping)):
+        return known
+    return defaults | {key: _over(defaults.get(key), value) for key, value in known.items()}
+
+
+def segment_settings(
+    config: dict[str, Any], *, own_mask: bool, lungs: str | None, weights: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """What decides a segmentation, and nothing else: another weights file reruns it, another place of it does not.
+
+    Args:
+        config: a complete configuration.
+        own_mask: whether the user gives the mask.
+        lungs: what the cohort table tells of the patient's lungs, if anything.
+        weights: digests by key of the backend's block.
+
+    Returns:
+        The keys of config block `segment` that are read, digests in place of paths, and `lungs`.
+    """
+    settings = config["segment"]
+    backend = settings["backend"]
+    others = {"lungmask", "totalsegmentator"} - {backend}
+    if not own_mask:
+        others.add("own_mask")
+    if own_mask and not tells_lobes(config):
+        others |= {backend, "backend", "inside", "threshold_hu", "closing_mm"}
+    chosen = {key: value for key, value in settings.items() if key not in others}
+    if backend in chosen:
+        chosen[backend] = chosen[backend] | dict(weights)
+    return chosen | ({"lungs": lungs} if lungs else {})
+
+
+def weight_paths(config: dict[str, Any]) -> dict[str, str | None]:
+    """Where the weights of the segmentation's backend lie, by key of its block."""
+    block = config["segment"].get(config["segment"]["backend"], {})
+    return {key: path for key, path in block.items() if key in ("weights", "lobe_weights")}
 
 
 def is_network(model: dict[str, Any]) -> bool:

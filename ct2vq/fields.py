@@ -29,10 +29,16 @@ def as_transform(field: sitk.Image) -> sitk.Transform:
 
 
 def grid_over(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """A grid over the whole volume, along its own axes, so that no point of it lies outside the field."""
-    extent = (np.asarray(image.GetSize()) - 1) * np.asarray(image.GetSpacing())
-    size = np.ceil(extent / spacing_mm).astype(int) + 1
-    return make_grid(size, [spacing_mm] * 3, image.GetOrigin(), image.GetDirection())
+    """A grid over the whole volume, along its own axes, at least one of its voxels beyond the volume's outer faces.
+
+    A field moves nothing outside: ITK takes no displacement for points more than half a field voxel beyond it.
+    """
+    spacing, size = np.asarray(image.GetSpacing()), np.asarray(image.GetSize())
+    padding = np.ceil(spacing / 2 / spacing_mm)
+    voxels = np.ceil((size - 1) * spacing / spacing_mm) + 1 + 2 * padding
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    origin = np.asarray(image.GetOrigin()) - axes @ (padding * spacing_mm)
+    return make_grid(voxels.astype(int), [spacing_mm] * 3, origin, image.GetDirection())
 
 
 def displacements(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
@@ -85,8 +91,20 @@ def positions(grid: sitk.Image) -> np.ndarray:
     return np.array(grid.GetOrigin())[:, None] + axes @ index
 
 
-def inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) -> np.ndarray:
-    """Distance in mm between a lung point and where forward and inverse carry it, for each voxel inside."""
+def inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) -> tuple[np.ndarray, float]:
+    """How far points end from where they started, after forward and inverse have carried them.
+
+    Args:
+        forward: displacement field in mm.
+        inverse: the way back, on a grid of its own.
+        inside: voxels `(z, y, x)` of the forward field that count.
+
+    Returns:
+        Distance in mm of each voxel inside that is carried to where the inverse is known, and the share (0 to 1) of
+        the others, of which it says nothing.
+    """
+    known = from_array(np.ones(inverse.GetSize()[::-1], np.uint8), inverse)
+    held = inside & (to_array(resample(known, forward, as_transform(forward), linear=False)) > 0)
     carried = sitk.Warp(
         inverse,
         forward,
@@ -95,7 +113,8 @@ def inverse_error(forward: sitk.Image, inverse: sitk.Image, inside: np.ndarray) 
         outputSize=forward.GetSize(),
         outputDirection=forward.GetDirection(),
     )
-    return np.linalg.norm(to_array(forward) + to_array(carried), axis=-1)[inside]
+    outside = 1 - held.sum() / max(inside.sum(), 1)
+    return np.linalg.norm(to_array(forward) + to_array(carried), axis=-1)[held], float(outside)
 
 
 def jacobian(field: sitk.Image) -> np.ndarray:

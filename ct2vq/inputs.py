@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ct2vq.crop import window
+from ct2vq.crop.window import window
 from ct2vq.lungs import normalised_position
 from ct2vq.volume import read_volume, require_same_grid, to_array
 

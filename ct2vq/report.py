@@ -32,6 +32,7 @@ from ct2vq.findings import (
     paired_differences,
     select_row,
 )
+from ct2vq.noticed import noticed_rows, read_records, summarise_noticed
 from ct2vq.pages import RESOURCES, link, style, template
 from ct2vq.plots import DICE_METRICS, patient_values
 from ct2vq.registrations import anchor, registration_name, summarise, worst_first
@@ -62,6 +63,7 @@ class Study:
         metrics: long table of metrics.
         patients: patient of each case.
         quality: `qc.json` of each registration, by `registration_name`.
+        noticed: what `segment` and `crop` noticed of each case (`ct2vq.noticed.noticed_rows`).
         runs: records of the trainings, each with its `model`.
     """
 
@@ -76,6 +78,7 @@ class Study:
     metrics: pd.DataFrame
     patients: Mapping[str, str]
     quality: Mapping[str, Mapping[str, Any]]
+    noticed: Sequence[Mapping[str, Any]]
     runs: Sequence[Mapping[str, Any]]
 
     @property
@@ -102,6 +105,7 @@ class Study:
 def write_report(
     tables: Mapping[str, str | Path],
     qc: Sequence[str | Path],
+    noticed: Sequence[str | Path],
     runs: Sequence[str | Path],
     panels: Sequence[str | Path],
     registrations: str | Path,
@@ -121,6 +125,7 @@ def write_report(
     Args:
         tables: paths of the tables `summary`, `pairs`, `baselines`, `metrics` and `folds`.
         qc: `results/register/<case>/qc.json`, or `<target>_qc.json` of a SPECT that is registered alone.
+        noticed: records of the stages `segment` and `crop` (`ct2vq.noticed.read_records`).
         runs: `results/train/<model>/fold<k>/run.json`.
         panels: `<case>.png` with the case's images.
         registrations: the page of all registrations.
@@ -144,6 +149,7 @@ def write_report(
         metrics=read_tsv(tables["metrics"], dtype={"case_id": str}),
         patients=dict(read_tsv(tables["folds"], dtype=str)[["case_id", "patient_id"]].itertuples(index=False)),
         quality={registration_name(path): read_json(path) for path in qc},
+        noticed=noticed_rows(read_records(noticed)),
         runs=[read_json(path) | {"model": Path(path).parts[-3]} for path in runs],
     )
     links = {
@@ -183,7 +189,7 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
 
     Args:
         study: what the page is made from.
-        links: `panels` by case, `figures` by name, `registrations` and `config`.
+        links: `panels` and `normalised` by case, `figures` by name, `registrations` and `config`.
     """
     published = read_tsv(RESOURCES / "published.tsv", dtype={"note": str})
     return template("page.html.j2", number=number, p_value=p_value).render(
@@ -212,6 +218,8 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         columns=case_columns(study),
         registration=summarise(study.quality),
         flagged=flagged_registrations(study),
+        noticed=study.noticed,
+        noticed_summary=summarise_noticed(study.noticed),
         runs=runs_table(study),
         versions=versions(study),
         assumptions=list(assumptions(study.config)),

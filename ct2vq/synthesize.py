@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ct2vq.baselines import PREDICTIONS, predict_baseline
-from ct2vq.crop import WayBack
+from ct2vq.crop.restore import WayBack
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import sha256_file, write_json
 from ct2vq.inputs import CroppedCase, network_channels, read_cropped_case

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.crop import crop_case
+        from ct2vq.crop.ct import crop_case
 
         crop_case(
             Path(snakemake.input.ct),

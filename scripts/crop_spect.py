@@ -15,7 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.crop import crop_spect
+        from ct2vq.crop.spect import crop_spect
 
         crop_spect(
             Path(snakemake.input.spect),

@@ -12,27 +12,19 @@ if TYPE_CHECKING:
     snakemake: Snakemake
 
 if __name__ == "__main__":
-    from ct2vq.logs import private_stage, stage
+    from ct2vq.logs import stage
 
-    own = snakemake.params.landmarks is not None
-    with (private_stage if own else stage)(snakemake.log[0]) as curtain:
-        from ct2vq.identity.job import open_job
-        from ct2vq.identity.sources import private_folder
-        from ct2vq.register import register_case
+    with stage(snakemake.log[0]):
+        from ct2vq.register.case import register_case
 
         files = {name: Path(path) for name, path in snakemake.input.items()}
-        truth = files.pop("truth", None)
-        landmarks = truth and truth / "landmarks.tsv"
-        if own:
-            curtain.cleaner = open_job(private_folder(), snakemake.wildcards.case, "landmarks")
-            landmarks = curtain.cleaner.raw.root
         register_case(
             {name: path for name, path in files.items() if not name.endswith("_facts")},
             {name.removesuffix("_facts"): path for name, path in files.items() if name.endswith("_facts")},
             Path(snakemake.output.ct_to_spect),
             Path(snakemake.output.spect_to_ct),
-            Path(snakemake.output.qc),
+            Path(snakemake.output.record),
             snakemake.params.settings,
             snakemake.params.seed,
-            landmarks,
+            snakemake.wildcards.case,
         )

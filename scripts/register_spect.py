@@ -15,7 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.register import warp_spect
+        from ct2vq.register.warp import warp_spect
 
         warp_spect(
             Path(snakemake.input.spect),

@@ -20,6 +20,7 @@ if __name__ == "__main__":
         write_report(
             {name: snakemake.input[name] for name in ("summary", "pairs", "baselines", "metrics", "folds")},
             snakemake.input.qc,
+            snakemake.input.noticed,
             snakemake.input.runs,
             snakemake.input.panels,
             snakemake.input.registrations,

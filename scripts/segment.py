@@ -17,13 +17,14 @@ if __name__ == "__main__":
     own = snakemake.params.lung_mask is not None
     with (private_stage if own else stage)(snakemake.log[0]) as curtain:
         from ct2vq.identity.job import open_job
-        from ct2vq.identity.sources import private_folder
+        from ct2vq.identity.sources import mask_source, private_folder
         from ct2vq.segment import segment_case
         from ct2vq.segment.own import known_frame
 
         lung_mask = same_frame = None
         if own:
-            job = open_job(private_folder(), snakemake.wildcards.case, "lung_mask")
+            source = mask_source(snakemake.wildcards.volume)
+            job = open_job(private_folder(), snakemake.wildcards.case, source)
             curtain.cleaner = job
             lung_mask = job.raw.root
             same_frame = known_frame(Path(snakemake.input.sidecar), job.redactor.store)
@@ -34,6 +35,5 @@ if __name__ == "__main__":
             snakemake.params.settings,
             lung_mask,
             regions=Path(snakemake.output.regions),
-            lobes=Path(snakemake.output.lobes[0]) if snakemake.output.lobes else None,
             same_frame=same_frame,
         )

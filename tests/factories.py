@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ct2vq.config import complete_config
-from ct2vq.crop import enhance
+from ct2vq.crop.contrast import enhance
 from ct2vq.inputs import CroppedCase, read_cropped_case
 from ct2vq.volume import from_array, make_grid, write_volume
 

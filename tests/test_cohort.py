@@ -108,7 +108,7 @@ def test_landmarks_belong_to_one_registration(tmp_path: Path, cells: str, regist
 
 def test_paths_that_are_absolute_stay_so(tmp_path: Path) -> None:
     cohort = load(tmp_path, "case_id\tpatient_id\tct\tperfusion\tlung_mask\nc\tp\t/a/ct\tq\tmask.nii.gz\n")
-    assert (cohort["c"].sources["ct"], cohort["c"].lung_mask) == ("/a/ct", "/data/mask.nii.gz")
+    assert (cohort["c"].sources["ct"], cohort["c"].lung_masks["ct"]) == ("/a/ct", "/data/mask.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -231,3 +231,12 @@ def test_simulated_diagnoses_come_in_proportion_and_the_same_each_time(
     counts = Counter(case.attributes["diagnosis"] for case in cohort.cases)
     for diagnosis, weight in weights.items():
         assert abs(counts[diagnosis] - number * weight / sum(weights.values())) < 1
+
+
+def test_lung_masks_belong_to_their_cts_and_lungs_are_told(tmp_path: Path) -> None:
+    header = "case_id\tpatient_id\tct\tperfusion\tattenuation_ct\tattenuation_ct_lung_mask\tlungs\n"
+    case = load(tmp_path, f"{header}c\tp\tct\tq\tac\tmask\tleft\n")["c"]
+    assert case.lung_masks == {"attenuation_ct": "/data/mask"}
+    assert case.lungs == "left"
+    with pytest.raises(ConfigError, match="`attenuation_ct_lung_mask` without `attenuation_ct`"):
+        load(tmp_path, f"{header}c\tp\tct\tq\t\tmask\t\n")

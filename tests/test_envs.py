@@ -94,7 +94,7 @@ def test_the_environment_that_registers_has_ants():
 
 @pytest.mark.parametrize(
     ("option", "script"),
-    [("osem", "simulate.py"), ("lungmask", "segment.py"), ("totalsegmentator", "segment.py")],
+    [("osem", "simulate.py"), ("lungmask", "segment_backend.py"), ("totalsegmentator", "segment_backend.py")],
 )
 def test_an_options_environment_serves_one_script(option, script):
     assert _scripts_of(f"{option}.yaml") == [script]
@@ -116,9 +116,11 @@ def test_every_library_that_the_project_imports_is_pinned():
 
 def _scripts_of(environment: str) -> list[str]:
     scripts = []
+    backend = environment in ("lungmask.yaml", "totalsegmentator.yaml")
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         for rule in re.split(r"^ *rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             if f"envs/{environment}" in rule:
-                scripts += re.findall(r"scripts/(\w+\.py)\"\n", rule)
+                found = re.findall(r"scripts/(\w+\.py)\"\n", rule)
+                scripts += [script for script in found if script.endswith("_backend.py") == backend]
     assert scripts
     return scripts

@@ -86,7 +86,7 @@ def test_the_examples_of_the_shipped_cohort_table_are_right(tmp_path, monkeypatc
     cohort = load_cohort(complete_config({"study": "my-study"}))
     assert cohort.case_ids == ["case001", "case002", "case003"]
     assert cohort["case003"].targets == ("ventilation",)
-    assert cohort["case003"].lung_mask == "data/dicom/patient03/lungs.nii.gz"
+    assert cohort["case003"].lung_masks["ct"] == "data/dicom/patient03/lungs.nii.gz"
 
 
 def paths(value, prefix: str = "") -> list[str]:

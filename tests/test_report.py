@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from registration_records import registration_record
+from segmentation_records import lungs_facts, spect_facts, usual_case, write_case
 
 from ct2vq import findings, report
 from ct2vq.config import complete_config
@@ -134,6 +135,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
     return {
         "tables": {name: folder / "compare" / f"{name}.tsv" for name in tables},
         "qc": [folder / "register" / name / "qc.json" for name in names],
+        "noticed": [path for name in names for path in usual_case(folder, name)],
         "runs": runs,
         "panels": [figures / "cases" / f"{name}.png" for name in names],
         "registrations": folder / "report" / "registration.html",
@@ -260,6 +262,24 @@ def test_flagged_registrations_are_told_and_linked(tmp_path: Path) -> None:
     assert "W802 another frame of reference" in section and "never dropped" in section
     assert "sim002" not in section, "what is not flagged stands on the registrations' own page"
     assert '<a href="registration.html#registration-sim001.ventilation">registration ventilation</a>' in html
+
+
+def test_what_segment_and_crop_noticed_is_told_and_linked(tmp_path: Path) -> None:
+    arguments = build(tmp_path, cases=4)
+    cut = "W702 the lungs touch the image's border on the feet side (31 cm2): truncated field of view"
+    spots = "W903 4 hot spots held 12.0% of the counts in the lungs; they are handled by inpaint"
+    write_case(tmp_path, "sim003", ct_lungs=lungs_facts(cut), ventilation=spect_facts(spots, clump=True))
+    arguments["normalised"] = [tmp_path / "report" / "figures" / "crop" / "sim003.png"]
+    report.write_report(**arguments)
+    html = arguments["page"].read_text(encoding="utf-8")
+    section = html.split('<section id="lungs">')[1].split("</section>")[0]
+    assert "1 of 4 cases" in section and "W702 in 1, W903 in 1" in section
+    assert "<strong>W702</strong> CT: the lungs touch" in section
+    assert "<strong>W903</strong> ventilation: 4 hot spots" in section
+    assert '<a href="figures/crop/sim003.png">sim003</a>' in section
+    assert section.index("sim003") < section.index("sim001"), "what was noticed stands first"
+    assert section.count("left out: the method tells no lobes") == 5 and "2400 / 1600" in section
+    assert '<a href="#lungs">' in html
 
 
 def test_published_values_stand_beside_ours(written: dict[str, Any]) -> None:

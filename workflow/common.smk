@@ -17,7 +17,9 @@ from ct2vq.config import (
     is_network,
     model_training,
     models_for,
+    segment_settings,
     tells_lobes,
+    weight_paths,
 )
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
 from ct2vq.discover.resolve import resolve_source
@@ -149,12 +151,49 @@ def raw_digest(wildcards, volume):
 
 
 def mask_digest(wildcards):
-    """What the user's own lung mask holds, None if there is none."""
-    mask = COHORT[wildcards.case].lung_mask
+    """What the user's own lung mask on a CT holds, None if there is none."""
+    mask = COHORT[wildcards.case].lung_masks.get(wildcards.volume)
     try:
         return mask and folder_digest(Path(mask), HASH_CACHE)
     except Ct2vqError:
         return "unreadable"
+
+
+def weights_digests():
+    """What the weights of the segmentation's backend hold, by key; their places are nobody's business."""
+    try:
+        return {
+            key: path and folder_digest(Path(path), HASH_CACHE)
+            for key, path in weight_paths(config).items()
+        }
+    except Ct2vqError:
+        return dict.fromkeys(weight_paths(config), "unreadable")
+
+
+SEGMENT_WEIGHTS = weights_digests()
+
+
+def segment_params(wildcards):
+    """The settings that decide the segmentation of a CT."""
+    case = COHORT[wildcards.case]
+    return segment_settings(
+        config,
+        own_mask=wildcards.volume in case.lung_masks,
+        lungs=case.lungs,
+        weights=SEGMENT_WEIGHTS,
+    )
+
+
+def preparation():
+    """How a model's images were made, as a new CT is prepared for it."""
+    segment = segment_settings(
+        config, own_mask=False, lungs=None, weights=SEGMENT_WEIGHTS
+    )
+    return {
+        "convert": config["convert"],
+        "segment": segment,
+        "crop": config["crop"],
+    }
 
 
 def landmarks_digest(wildcards):
@@ -202,10 +241,7 @@ def through_ct_inputs(case, attenuation_ct, targets):
 def register_inputs(wildcards):
     """The CT that one camera made for all the SPECT images that name it."""
     targets = COHORT[wildcards.case].registered_together
-    inputs = through_ct_inputs(wildcards.case, "attenuation_ct", targets)
-    if COHORT.simulated and config["register"]["simulated_landmarks"]:
-        inputs["truth"] = f"results/simulate/{wildcards.case}/truth"
-    return inputs
+    return through_ct_inputs(wildcards.case, "attenuation_ct", targets)
 
 
 def register_alone_inputs(wildcards):
@@ -220,6 +256,55 @@ def register_alone_inputs(wildcards):
         if target != wildcards.target and not case.attenuation_ct(target)
     ]
     return spect_inputs(case.case_id, [wildcards.target, *others])
+
+
+def judged(inputs, targets, wildcards):
+    """Images of a registration that its quality is measured on; of SPECT images only those that it carries."""
+    left_out = set(TARGETS) - set(targets)
+    images = {
+        name: path
+        for name, path in inputs.items()
+        if name not in left_out and not name.endswith("_facts")
+    }
+    if COHORT.simulated and config["register"]["simulated_landmarks"]:
+        images["truth"] = f"results/simulate/{wildcards.case}/truth"
+    return images
+
+
+def register_quality_inputs(wildcards):
+    targets = COHORT[wildcards.case].registered_together
+    return judged(register_inputs(wildcards), targets, wildcards)
+
+
+def register_quality_alone_inputs(wildcards):
+    return judged(register_alone_inputs(wildcards), [wildcards.target], wildcards)
+
+
+#: keys of `register` that no registration reads, only one through an attenuation CT, and only one without
+NOT_TO_REGISTER = {"flags", "refuse", "modulate", "simulated_landmarks"}
+ONLY_THROUGH_CT = {
+    "transform",
+    "linear_guide",
+    "linear_spacing_mm",
+    "search",
+    "flow_sigma",
+    "total_sigma",
+}
+ONLY_WITHOUT_CT = {
+    "without_attenuation_ct",
+    "without_attenuation_ct_smoothing",
+    "frames",
+}
+
+
+def registration_settings(wildcards):
+    """What a registration reads of the configuration; a key of another kind of registration does not rerun it."""
+    alone = wildcards.get("target")
+    through_ct = not alone or COHORT[wildcards.case].attenuation_ct(alone)
+    unread = NOT_TO_REGISTER | (ONLY_WITHOUT_CT if through_ct else ONLY_THROUGH_CT)
+    return {
+        key: value for key, value in config["register"].items() if key not in unread
+    }
 
 
 def registrations(file):
@@ -247,6 +332,11 @@ def registration_file(case, target, name):
 def ct_to_spect(wildcards):
     """The transform that carries the target onto the CT."""
     return registration_file(wildcards.case, wildcards.target, "ct_to_spect.nii.gz")
+
+
+def accepted(wildcards):
+    """A file that is there if the target's registration was not refused."""
+    return registration_file(wildcards.case, wildcards.target, "accepted.txt")
 
 
 def registration_overlay(case, target):

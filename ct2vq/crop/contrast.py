@@ -1,4 +1,4 @@
-"""What a network sees of the CT: the HU window, and contrast enhancement inside the lungs.
+"""Contrast enhancement inside the lungs, which a network sees beside the HU window.
 
 Every method looks at the lungs of the one case only, so nothing is learnt from other cases and no test case can leak
 into training. All give about the same units: 0 at (or near) the middle of the lungs' densities, their middle half
@@ -19,12 +19,6 @@ from ct2vq.lungs import bounding_box, fill_from_inside
 ENHANCED_LIMIT = 3.0
 #: grey levels of the adaptive equalisation: HU in the lungs span some 1000
 _LEVELS = 1024
-
-
-def window(hu: np.ndarray, inside: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
-    """HU window mapped to 0..1 in the lungs; 0 outside; float32 `(z, y, x)`."""
-    low, high = window_hu
-    return np.where(inside, np.clip((hu - low) / (high - low), 0, 1), 0).astype(np.float32)
 
 
 def enhance(hu: np.ndarray, inside: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The figure of a case's normalised SPECT: before beside after the handling of hot spots, and the histograms.
 
 Planes run through the hottest of the hot spots, or through the lungs' centre where there is none. Geometry and
-convention are those of `ct2vq.panels`.
+convention are those of `ct2vq.panels`. All images lie on one sheet, axes that measure inches: axes cost more than what
+is drawn in them.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from ct2vq.config import TARGETS
 from ct2vq.crop.spect import carry_spect
-from ct2vq.figures import TARGET_NAMES, colour_map, new_figure
+from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
 from ct2vq.files import read_json
-from ct2vq.panels import AIR_HU, Plane, contour, in_lungs, planes_through, show_plane, windowed
+from ct2vq.panels import AIR_HU, HALO, PLANES, Plane, in_lungs, planes_through, windowed
 from ct2vq.volume import from_array, make_grid, read_volume, to_array
 
 PLANE_NAMES = ("coronal", "axial")
 SPOT_COLOUR = "#56e0ff"
 #: the histogram ends here, in references; what lies higher is counted in its last bin
 HISTOGRAM_END = 2.5
+#: powers of ten that the histogram leaves free above its highest bin, and below one voxel
+DECADES_ROOM, DECADES_BELOW = 0.15, 0.15
 WIDTH_IN, TITLE_IN, HEADING_IN, LEFT_IN, GAP_IN, FOOT_IN = 10.4, 0.34, 0.44, 0.34, 0.05, 0.7
+LINE = {"color": "#333333", "linewidth": 0.8}
 #: of the four images; the histogram takes the rest
 IMAGES_IN = 7.0
 
@@ -73,14 +76,22 @@ def draw_normalisation(
     scale = (IMAGES_IN - 3 * GAP_IN) / (2 * sum(widths))
     height = max(plane.size_mm[1] for plane in planes[0]) * scale + HEADING_IN
     with new_figure(output, (WIDTH_IN, TITLE_IN + len(rows) * height + FOOT_IN), figure) as drawing:
-        drawing.text(
-            0.5, 1 - 0.1 / _height(drawing), f"{case} · normalised SPECT", ha="center", va="top", weight="bold"
-        )
+        sheet = _sheet(drawing)
+        sheet.text(WIDTH_IN / 2, 0.1, f"{case} · normalised SPECT", ha="center", va="top", weight="bold")
         for number, (row, cuts) in enumerate(zip(rows, planes, strict=True)):
             top = TITLE_IN + number * height
-            _draw_images(drawing, row, cuts, ct, lungs, colours, figure["lung_window"], top, scale)
+            _draw_images(sheet, row, cuts, ct, lungs, colours, figure["lung_window"], top, scale)
             _draw_histogram(drawing, row, lungs, top, height)
-        _colour_bar(drawing, colours)
+        _colour_bar(sheet, colours)
+
+
+def _sheet(drawing: Figure) -> Axes:
+    """Axes that cover the figure and measure inches from its top left corner."""
+    width, height = drawing.get_size_inches()
+    sheet = drawing.add_axes((0, 0, 1, 1))
+    sheet.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    hide_axes(sheet)
+    return sheet
 
 
 def _read(files: Mapping[str, str | Path], target: str, lungs: sitk.Image) -> Normalised:
@@ -110,7 +121,7 @@ def _planes(lungs: sitk.Image, facts: Mapping[str, Any]) -> list[Plane]:
 
 
 def _draw_images(
-    drawing: Figure,
+    sheet: Axes,
     row: Normalised,
     planes: Sequence[Plane],
     ct: sitk.Image,
@@ -124,19 +135,44 @@ def _draw_images(
     share = sitk.Cast(lungs > 0, sitk.sitkFloat32)
     for plane in planes:
         grey, inside = windowed(plane.cut(ct, outside=AIR_HU), window), plane.cut(share)
-        before, after = plane.cut(row.before), plane.cut(row.after)
         changed = plane.cut(row.changed)
-        for title, cut in (("before", before), ("after", after)):
-            width, tall = (length * scale for length in plane.size_mm)
-            axes = _axes(drawing, left, top + HEADING_IN, width, tall)
-            show_plane(axes, in_lungs(grey, cut, inside, colours), plane, f"{plane.name}, {title}")
-            contour(axes, inside, plane)
-            contour(axes, changed, plane, SPOT_COLOUR, 0.9)
+        width, tall = (length * scale for length in plane.size_mm)
+        for title, image in (("before", row.before), ("after", row.after)):
+            box = (left, top + HEADING_IN, width, tall)
+            rgb = in_lungs(grey, plane.cut(image), inside, colours)
+            sheet.imshow(rgb, extent=_extent(box), interpolation="antialiased", aspect="auto")
+            _name_plane(sheet, plane, f"{plane.name}, {title}", box)
+            _outline(sheet, inside, box, "white", 0.6)
+            _outline(sheet, changed, box, SPOT_COLOUR, 0.9)
             left += width + GAP_IN
     middle = top + HEADING_IN + planes[0].size_mm[1] * scale / 2
-    name = TARGET_NAMES[row.target]
-    place = (0.12 / drawing.get_size_inches()[0], 1 - middle / _height(drawing))
-    drawing.text(*place, name, rotation=90, ha="center", va="center", weight="bold", fontsize=9)
+    name = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 9}
+    sheet.text(0.12, middle, TARGET_NAMES[row.target], **name)
+
+
+def _extent(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a box given by left, top, width and height."""
+    left, top, width, height = box
+    return left, left + width, top + height, top
+
+
+def _name_plane(sheet: Axes, plane: Plane, title: str, box: Sequence[float]) -> None:
+    """Write the title above an image, and the letters of its sides on it."""
+    left, top, width, _ = box
+    sheet.text(left + width / 2, top - 0.04, title, ha="center", va="bottom", fontsize=8.5)
+    for x, letter, side in zip((0.04, width - 0.04), PLANES[plane.name][2:], ("left", "right"), strict=True):
+        sheet.text(left + x, top + 0.05, letter, ha=side, va="top", color="white", fontsize=8, path_effects=HALO)
+
+
+def _outline(sheet: Axes, share: np.ndarray, box: Sequence[float], colour: str, width: float) -> None:
+    """Draw where the share of a structure `(row, column)` in an image passes one half."""
+    if not (share.min() < 0.5 < share.max()):
+        return
+    left, top, wide, tall = box
+    rows, columns = share.shape
+    x = left + (np.arange(columns) + 0.5) * wide / columns
+    y = top + (np.arange(rows) + 0.5) * tall / rows
+    sheet.contour(x, y, share, levels=[0.5], colors=[colour], linewidths=width)
 
 
 def _draw_histogram(drawing: Figure, row: Normalised, lungs: sitk.Image, top: float, height: float) -> None:
@@ -144,16 +180,29 @@ def _draw_histogram(drawing: Figure, row: Normalised, lungs: sitk.Image, top: fl
     axes = _axes(drawing, left, top + HEADING_IN + 0.42, WIDTH_IN - left - 0.15, height - HEADING_IN - 0.86)
     inside = to_array(lungs) > 0
     edges = np.linspace(0, HISTOGRAM_END, 51)
+    highest = 1
     for image, colour, label in ((row.before, "#D55E00", "before"), (row.after, "#0072B2", "after")):
-        values = np.clip(to_array(image)[inside], 0, HISTOGRAM_END)
-        axes.hist(values, bins=edges, histtype="step", color=colour, label=label, log=True)
-    axes.minorticks_off()
+        counts, _ = np.histogram(np.clip(to_array(image)[inside], 0, HISTOGRAM_END), edges)
+        highest = max(highest, counts.max())
+        # decades on plain axes: the labels of logarithmic ones cost as much as all the rest
+        decades = np.log10(np.maximum(counts, 10 ** (-2 * DECADES_BELOW)))
+        axes.stairs(decades, edges, color=colour, label=label, linewidth=1.2, baseline=-2 * DECADES_BELOW)
+    _name_histogram(axes, highest)
+    axes.set_title(describe(row.facts), fontsize=7, loc="left", linespacing=1.25, pad=4, x=-0.12)
+
+
+def _name_histogram(axes: Axes, highest: int) -> None:
+    """Limits, ticks and labels; `highest` is the largest number of voxels."""
+    top = np.log10(highest) + DECADES_ROOM
+    decades = range(int(top) + 1)
+    axes.set(xlim=(-0.08, HISTOGRAM_END + 0.08), ylim=(-DECADES_BELOW, top))
+    axes.set_yticks(decades, [f"{10**decade}" for decade in decades])
+    axes.set_xticks(np.arange(0, HISTOGRAM_END + 0.1, 0.5))
     axes.axvline(1, color="#555555", linewidth=0.8, linestyle="--")
     axes.set_xlabel("relative to the reference", fontsize=7.5)
     axes.set_ylabel("lung voxels", fontsize=7.5)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, loc="upper right")
-    axes.set_title(describe(row.facts), fontsize=7, loc="left", linespacing=1.25, pad=4, x=-0.12)
 
 
 def describe(facts: Mapping[str, Any]) -> str:
@@ -183,12 +232,14 @@ def _axes(drawing: Figure, left: float, top: float, width: float, height: float)
     )
 
 
-def _colour_bar(drawing: Figure, colours: Colormap) -> None:
-    axes = _axes(drawing, LEFT_IN + 1.6, _height(drawing) - 0.5, 3.8, 0.11)
-    bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
-    bar.set_label("relative to the reference in the lungs; line: what hot-spot handling changed", fontsize=7.5)
-    bar.ax.tick_params(labelsize=7)
-
-
-def _height(drawing: Figure) -> float:
-    return float(drawing.get_size_inches()[1])
+def _colour_bar(sheet: Axes, colours: Colormap) -> None:
+    left, top, width, height = box = (LEFT_IN + 1.6, sheet.get_ylim()[0] - 0.5, 3.8, 0.11)
+    sheet.imshow(colours(np.linspace(0, 1, 256))[None, :, :3], extent=_extent(box), aspect="auto")
+    # a frame: the bar's upper end is as white as the paper
+    sheet.plot(left + width * np.array([0, 1, 1, 0, 0]), top + height * np.array([0, 0, 1, 1, 0]), **LINE)
+    for share in np.linspace(0, 1, 6):
+        x = left + share * width
+        sheet.plot([x, x], [top + height, top + height + 0.04], **LINE)
+        sheet.text(x, top + height + 0.06, f"{share:.1f}", ha="center", va="top", fontsize=7)
+    words = "relative to the reference in the lungs; line: what hot-spot handling changed"
+    sheet.text(left + width / 2, top + height + 0.2, words, ha="center", va="top", fontsize=7.5)

@@ -29,9 +29,9 @@ def network_grid(lungs: sitk.Image, settings: Mapping[str, Any]) -> sitk.Image:
         settings: config block `crop`.
 
     Raises:
-        CropError: D901 no lungs, D902 one lung, D903 nothing left of the lungs, D904 too many voxels.
+        CropError: D901 no lungs, D903 nothing left of the lungs, D904 too many voxels.
     """
-    require_lungs(to_array(lungs), settings["one_lung"])
+    require_lungs(to_array(lungs))
     _require_memory(lungs, settings["spacing_mm"], settings["margin_mm"])
     small = resample_labels(
         lungs, grid_around(lungs, settings["spacing_mm"], settings["margin_mm"], settings["multiple"])
@@ -66,23 +66,14 @@ def _require_memory(lungs: sitk.Image, spacing_mm: float, margin_mm: float) -> N
         )
 
 
-def require_lungs(labels: np.ndarray, one_lung: str) -> None:
-    """Stop unless there are two lungs, or one where the study allows it.
+def require_lungs(labels: np.ndarray) -> None:
+    """Stop without lungs; whether one is enough was decided by the segmentation.
 
     Raises:
-        CropError: D901 no lungs, D902 one lung.
+        CropError: D901.
     """
-    voxels = {side: int((labels == label).sum()) for side, label in (("right", RIGHT), ("left", LEFT))}
-    if not any(voxels.values()):
+    if not ((labels == RIGHT) | (labels == LEFT)).any():
         raise CropError("D901", "the lung mask is empty", hint="look at the CT and at its lung mask")
-    missing = [side for side, number in voxels.items() if not number]
-    if missing and one_lung == "refuse":
-        raise CropError(
-            "D902",
-            f"the lung mask has no {missing[0]} lung (label {RIGHT if missing[0] == 'right' else LEFT})",
-            key="crop.one_lung",
-            hint="mend the mask (1 right, 2 left); after a pneumonectomy set the key to allow",
-        )
 
 
 def require_finite(values: np.ndarray, name: str) -> None:

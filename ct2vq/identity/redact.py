@@ -23,7 +23,8 @@ SHORTEST, SHORTEST_NUMBER, SHORTEST_WORD = 3, 5, 4
 #: names of files and folders that say what lies in them: replaced only as part of a path
 _PLAIN_NAMES = (
     "ct", "attenuation_ct", "attenuation_ct_perfusion", "attenuation_ct_ventilation", "perfusion", "ventilation",
-    "dicom", "data", "raw", "series", "lung_mask", "landmarks",
+    "dicom", "data", "raw", "series", "lung_mask", "attenuation_ct_lung_mask", "attenuation_ct_perfusion_lung_mask",
+    "attenuation_ct_ventilation_lung_mask", "landmarks",
 )  # fmt: skip
 #: defined terms and common words of images' descriptions, beside those of the standard's dictionary
 _TERMS = """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOURCES = "sources.json"
 #: in the working directory, for its owner only: where the private folder lies. Params would keep that in .snakemake.
 POINTER = Path(".ct2vq-private")
-LUNG_MASK, LANDMARKS = "lung_mask", "landmarks"
+LANDMARKS = "landmarks"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,13 @@ def write_sources(cohort: Cohort, config: Mapping[str, Any], store: Store) -> No
 
 def _own_files(case: Case) -> dict[str, str]:
     """The user's own files beside the images of a case."""
-    return {name: path for name, path in ((LUNG_MASK, case.lung_mask), (LANDMARKS, case.landmarks)) if path}
+    masks = {mask_source(volume): path for volume, path in case.lung_masks.items()}
+    return masks | ({LANDMARKS: case.landmarks} if case.landmarks else {})
+
+
+def mask_source(volume: str) -> str:
+    """The name by which `raw_data` knows the user's own lung mask on a CT: its column of the cohort table."""
+    return "lung_mask" if volume == "ct" else f"{volume}_lung_mask"
 
 
 def private_folder() -> Path:
@@ -99,7 +105,7 @@ def raw_data(private: Path, case_id: str, volume: str) -> Raw:
     Args:
         private: the private folder.
         case_id: the case.
-        volume: one of `ct2vq.cohort.VOLUMES`, or `lung_mask`, `landmarks`.
+        volume: one of `ct2vq.cohort.VOLUMES`, or `landmarks`, or a lung mask's (`mask_source`).
 
     Raises:
         Ct2vqError: no run has started here, or the inventory does not know the series.

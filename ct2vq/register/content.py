@@ -48,10 +48,14 @@ class Content:
     agreement_shifted: float
 
     @property
+    def gain(self) -> float:
+        """What the shift adds to the agreement."""
+        return self.agreement_shifted - self.agreement
+
+    @property
     def distance_mm(self) -> float:
         """Length of the shift; 0 if it gains nothing."""
-        gain = self.agreement_shifted - self.agreement
-        return float(np.linalg.norm(self.shift_mm)) if gain >= WORTHWHILE_GAIN else 0.0
+        return float(np.linalg.norm(self.shift_mm)) if self.gain >= WORTHWHILE_GAIN else 0.0
 
     def record(self) -> dict[str, Any]:
         """The figures for `qc.json`."""
@@ -86,8 +90,23 @@ def _saturated(spect: sitk.Image, grid: sitk.Image, transform: sitk.Transform | 
     counts = np.maximum(to_array(resample(sitk.Cast(spect, sitk.sitkFloat32), grid, transform)), 0)
     supplied = float(np.percentile(counts[inside], WELL_SUPPLIED_PERCENTILE)) if inside.any() else 0.0
     # a SPECT that lies quite elsewhere has no counts in the lungs
-    supplied = supplied if supplied > 0 else float(counts.max())
+    return saturate(counts, supplied if supplied > 0 else float(counts.max()))
+
+
+def saturate(counts: np.ndarray, supplied: float) -> np.ndarray:
+    """Counts relative to what passes for lung, 0 to 1, by those of well supplied lung; as they are if these are 0."""
     return np.minimum(counts / (SATURATION * supplied), 1) if supplied > 0 else counts
+
+
+def well_supplied(counts: np.ndarray, lung_voxels: int) -> float:
+    """Counts of well supplied lung wherever it lies: the upper quartile of as many of the hottest voxels as lungs have.
+
+    Args:
+        counts: a whole SPECT.
+        lung_voxels: how many of its voxels would fill the CT's lungs.
+    """
+    number = min(max(lung_voxels, 1), counts.size)
+    return float(np.percentile(np.partition(counts.ravel(), -number)[-number:], WELL_SUPPLIED_PERCENTILE))
 
 
 def _correlation(lungs: np.ndarray, window: np.ndarray, activity: np.ndarray) -> np.ndarray:

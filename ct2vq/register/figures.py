@@ -53,6 +53,7 @@ FIGURES = {
     "inverse_consistency_mean_mm": Figure("mean error there and back", "mm", "D808"),
     "inverse_consistency_p95_mm": Figure("95th percentile of the error there and back", "mm", "D808"),
     "inverse_consistency_max_mm": Figure("largest error there and back", "mm", "D808"),
+    "inverse_outside_percent": Figure("share of the lungs carried beyond the field that leads back", "%", "D808"),
     "displacement_mean_mm": Figure("mean displacement", "mm", "D808"),
     "displacement_p95_mm": Figure("95th percentile of the displacement", "mm", "D808"),
     "displacement_max_mm": Figure("largest displacement", "mm", "D808"),

@@ -1,7 +1,7 @@
 """Whether images lie to each other as they were scanned: only in one frame of reference (DICOM PS3.3 C.7.4.1).
 
-What a header says of its frame is believed only as far as the images bear it out: a patient may have moved between two
-scans of one session, and a workstation may have given one UID to images that it never moved onto each other.
+What a header says of its frame is believed unless the images deny it: a patient may have moved between two scans of one
+session, and a workstation may have given one UID to images that it never moved onto each other.
 """
 
 from __future__ import annotations
@@ -112,38 +112,56 @@ def _centre(lungs: sitk.Image) -> tuple[float, ...]:
 def check_spect(relation: str, content: Content, limits: Mapping[str, float]) -> dict[str, Any]:
     """Whether the SPECT lies on the CT as one frame of reference says, by its activity; and what follows.
 
+    A frame that the headers share is used unless the images deny it: the activity fits the lungs poorly as it lies and
+    far better elsewhere, or does not meet them at all. Lost bases or a lost lung fit poorly too, but nowhere much
+    better.
+
     Args:
         relation: what the headers of CT and SPECT say.
         content: activity against the CT's lungs, as they lie.
         limits: config block `register.frames`.
     """
-    agrees = content.distance_mm <= limits["shift_limit_mm"] and content.agreement >= limits["agreement_limit"]
-    found = (
-        f"the activity lies {content.distance_mm:.0f} mm from the CT's lungs (limit {limits['shift_limit_mm']:g} mm), "
-        f"agreement {content.agreement:.2f} (at least {limits['agreement_limit']:g})"
-    )
+    fits = content.agreement >= limits["agreement_limit"]
+    denied = _denied(content, limits)
     if relation != SHARED:
         why = f"registered: the headers name {'different frames' if relation == DIFFERENT else 'no common frame'}"
-    elif agrees:
-        why = f"used as scanned: one frame of reference, borne out by the images: {found}"
+    elif denied:
+        why = f"registered in spite of one frame of reference: {_fit(content)}: movement, or a moved image"
+    elif fits:
+        why = f"used as scanned: one frame of reference, and {_fit(content)}"
     else:
-        why = f"registered: one frame of reference, but not borne out by the images: {found}"
+        why = f"used as scanned: one frame of reference, although {_fit(content)}: a large defect, or movement"
     return {
         "relation": relation,
-        "borne_out": agrees if relation == SHARED else None,
-        "used_as_scanned": relation == SHARED and agrees,
+        "borne_out": fits if relation == SHARED else None,
+        "used_as_scanned": relation == SHARED and not denied,
         "why": why,
     } | content.record()
 
 
+def _denied(content: Content, limits: Mapping[str, float]) -> bool:
+    """Whether the images cannot lie as one frame of reference says, whatever defects there are."""
+    if content.agreement < limits["agreement_least"]:
+        return True
+    elsewhere = content.distance_mm > limits["shift_limit_mm"] and content.gain >= limits["gain_limit"]
+    return content.agreement < limits["agreement_limit"] and elsewhere
+
+
+def _fit(content: Content) -> str:
+    return (
+        f"the activity agrees with the CT's lungs by {content.agreement:.2f} as it lies and by "
+        f"{content.agreement_shifted:.2f} if moved by {content.distance_mm:.0f} mm"
+    )
+
+
 def frame_flags(record: Mapping[str, Any]) -> list[str]:
-    """Flag a frame of reference that CT and camera claim to share and the images deny."""
+    """Flag a frame of reference that CT and camera share by their headers, and that the images do not bear out."""
     if record["borne_out"] is not False:
         return []
     if "why" in record:
         return [f"W802 {record['why']}"]
     return [
-        f"W802 CT and attenuation CT claim one frame of reference, but their lungs lie apart: Dice "
+        f"W802 CT and attenuation CT name one frame of reference, but their lungs lie apart: Dice "
         f"{record['dice_as_scanned']:.2f} as scanned, {record['dice_centred']:.2f} centre on centre"
     ]
 

@@ -19,6 +19,7 @@ from ct2vq.config import TARGETS
 from ct2vq.fields import as_transform, grid_of, inverse_error, jacobian
 from ct2vq.lungs import SIDES, dice, grid_around, smooth_in_lungs
 from ct2vq.register.content import FWHM_PER_SIGMA, SPECT_FWHM_MM, compare_content
+from ct2vq.register.frames import spects_of
 from ct2vq.register.landmarks import Landmarks
 from ct2vq.volume import resample, to_array, voxel_volume_ml
 
@@ -90,7 +91,8 @@ def measure_quality(
     """Every figure that can be had of a registration; `None` where it does not apply.
 
     Args:
-        images: `ct` and `ct_lungs`; `attenuation_ct` and `attenuation_ct_lungs`, if there is one; SPECT images.
+        images: `ct` and `ct_lungs`; `attenuation_ct` and `attenuation_ct_lungs`, if there is one; SPECT images, without
+            an attenuation CT the registered one first.
         forward: displacement field from CT to SPECT, mm (LPS).
         inverse: displacement field from SPECT to CT.
         landmarks: pairs of points that belong together.
@@ -104,11 +106,11 @@ def measure_quality(
     return record
 
 
-def _deformation(pair: Pair) -> dict[str, float]:
+def _deformation(pair: Pair) -> dict[str, float | None]:
     """What the field does in the lungs: volume, folding, there and back, length."""
     inside = sampled_labels(pair.images["ct_lungs"], grid_of(pair.forward)) > 0
     volume = jacobian(pair.forward)[inside]
-    error = inverse_error(pair.forward, pair.inverse, inside)
+    error, lost = inverse_error(pair.forward, pair.inverse, inside)
     moved = pair.displacement[pair.labels > 0]
     length = np.linalg.norm(moved, axis=-1)
     apart = np.linalg.norm(moved - np.median(moved, axis=0), axis=-1)
@@ -118,9 +120,10 @@ def _deformation(pair: Pair) -> dict[str, float]:
         "jacobian_p99": float(np.percentile(volume, 99)),
         "jacobian_max": float(volume.max()),
         "folding_percent": float((volume <= 0).mean() * 100),
-        "inverse_consistency_mean_mm": float(error.mean()),
-        "inverse_consistency_p95_mm": float(np.percentile(error, 95)),
-        "inverse_consistency_max_mm": float(error.max()),
+        "inverse_consistency_mean_mm": float(error.mean()) if error.size else None,
+        "inverse_consistency_p95_mm": float(np.percentile(error, 95)) if error.size else None,
+        "inverse_consistency_max_mm": float(error.max()) if error.size else None,
+        "inverse_outside_percent": 100 * lost,
         "displacement_mean_mm": float(length.mean()),
         "displacement_p95_mm": float(np.percentile(length, 95)),
         "displacement_max_mm": float(length.max()),
@@ -180,7 +183,7 @@ def _outside_percent(pair: Pair, image: sitk.Image) -> float:
 
 
 def _likeness(pair: Pair) -> dict[str, float | None]:
-    """How alike the images are before and after: CT and attenuation CT, or the blurred lungs and the first SPECT."""
+    """How alike the images are before and after: both CTs, or the blurred lungs and the SPECT that is registered."""
     through_ct = "attenuation_ct" in pair.images
     record: dict[str, float | None] = {"lung_detail_before": None, "lung_detail_after": None}
     near = pair.distance_mm <= EDGE_MM if through_ct else np.ones(pair.labels.shape, bool)
@@ -203,7 +206,7 @@ def _ct_pair(pair: Pair) -> tuple[np.ndarray, sitk.Image]:
 
 def _spect_pair(pair: Pair) -> tuple[np.ndarray, sitk.Image]:
     blurred = ndimage.gaussian_filter((pair.labels > 0).astype(np.float32), SPECT_SIGMA_MM / SAMPLE_MM)
-    return blurred, sitk.Cast(pair.images[pair.targets[0]], sitk.sitkFloat32)
+    return blurred, sitk.Cast(spects_of(pair.images)[0], sitk.sitkFloat32)
 
 
 def lung_detail(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float | None:

@@ -2,10 +2,10 @@
 
 A full breath moves lung by up to 60 mm, several vessels' distances: gradient descent ends in another vessel, and
 one smooth field over lungs and chest wall drags the lung along the ribs that it slides past. So each lung is searched
-by itself: blocks of its voxels try all displacements of a lattice, and a smooth field is drawn from their costs by coupled
-convex optimisation (Steinbruecker et al., ICCV 2009, "Large displacement optical flow computation without warping";
-Heinrich et al., WBIR 2014, doi:10.1007/978-3-319-08554-8_6). What is compared is local contrast (vessels, fissures,
-textures; a lung that is denser because it holds less air compares equal) and the depth under the surface.
+by itself: blocks of its voxels try all displacements of a lattice, and a smooth field is drawn from their costs by
+coupled convex optimisation (Steinbruecker et al., ICCV 2009, "Large displacement optical flow computation without
+warping"; Heinrich et al., WBIR 2014, doi:10.1007/978-3-319-08554-8_6). What is compared is local contrast (vessels,
+fissures, textures; a lung that is denser because it holds less air compares equal) and the depth under the surface.
 
 Positions and displacements are `(n, 3)` arrays in mm in the order `(z, y, x)` of the array axes, along the patient's
 axes.
@@ -112,7 +112,7 @@ class Contrast:
         def mean(values: np.ndarray) -> np.ndarray:
             return ndimage.gaussian_filter(np.where(inside, values, 0).astype(np.float32), sigma) / weight
 
-        weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma) + 1e-3
+        weight = np.maximum(ndimage.gaussian_filter(inside.astype(np.float32), sigma), 1e-3)
         middle = mean(hu)
         variance = np.maximum(mean(hu * hu) - middle**2, 0)
         scaled = (hu - middle) / np.sqrt(variance + self.floor_hu**2)
@@ -153,7 +153,7 @@ def search_displacement(
             if side in still.values and side in moving.values:
                 found[side] = _Level(still, moving, side, found[side], level, settings, coarse).solve()
         logger.info("search at %g mm in steps of %g mm", level["spacing_mm"], level["step_mm"])
-    return _unfolded(_joined(images, found, grid_over(images["ct"], spacing_mm)), images["ct_lungs"])
+    return unfolded(_joined(images, found, grid_over(images["ct"], spacing_mm)), images["ct_lungs"])
 
 
 def _displacement_of(transform: sitk.Transform) -> Displacement:
@@ -325,7 +325,7 @@ def _joined(images: Mapping[str, sitk.Image], found: Mapping[int, Displacement],
     return field
 
 
-def _unfolded(field: sitk.Image, lungs: sitk.Image) -> sitk.Image:
+def unfolded(field: sitk.Image, lungs: sitk.Image) -> sitk.Image:
     """The field, smoothed where it squeezes lung to less than `_LEAST_JACOBIAN` of its volume, and only there."""
     inside = to_array(resample_labels(lungs, field)) > 0
     inside = ndimage.binary_dilation(inside, iterations=2)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from ct2vq.fields import as_transform, displacements, grid_over, inverse_of
 from ct2vq.lungs import grid_around, resample_labels, resample_smoothed
 from ct2vq.register.engine import run_ants
-from ct2vq.register.search import search_displacement
+from ct2vq.register.search import search_displacement, unfolded
 from ct2vq.volume import from_array, resample, to_array
 
 #: lung, water and soft tissue guide the registration; bone and metal beyond this would dominate a squared difference
@@ -45,7 +45,7 @@ def register_through_ct(
     grid = grid_over(images["ct"], settings["field_spacing_mm"])
     if settings["search"]["levels"]:
         start = as_transform(search_displacement(images, start, settings["search"], settings["field_spacing_mm"]))
-    found = displacements(_refined(images, start, settings, seed), grid)
+    found = unfolded(displacements(_refined(images, start, settings, seed), grid), images["ct_lungs"])
     other = grid_over(images["attenuation_ct"], settings["field_spacing_mm"])
     return as_transform(found), as_transform(inverse_of(found, other))
 

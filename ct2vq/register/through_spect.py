@@ -14,20 +14,21 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ct2vq.lungs import grid_around, resample_smoothed
-from ct2vq.register.content import FWHM_PER_SIGMA, SPECT_FWHM_MM
+from ct2vq.register.content import FWHM_PER_SIGMA, SPECT_FWHM_MM, saturate, well_supplied
 from ct2vq.register.engine import run_ants
 from ct2vq.register.frames import spects_of
-from ct2vq.volume import from_array, resample, to_array
+from ct2vq.volume import from_array, resample, to_array, voxel_volume_ml
 
 STAGES = {"rigid": ["Rigid"], "affine": ["Rigid", "Affine"], "deformable": ["Rigid", "Affine", "SyNOnly"]}
-#: hot spots would draw the fit: counts above this percentile of the SPECT are cut off
-HOT_PERCENTILE = 99.5
 
 
 def register_through_spect(
     images: Mapping[str, sitk.Image], settings: Mapping[str, Any], seed: int
 ) -> tuple[sitk.Transform, sitk.Transform]:
-    """Register the blurred lungs to the sum of the SPECT images (each scaled by its own mean), on the first one's grid.
+    """Register the blurred lungs to the sum of the SPECT images, on the first one's grid.
+
+    Counts are cut off at half of what well supplied lung shows, as `ct2vq.register.content` does: hot spots and
+    gradients would draw the fit, and half supplied lung is lung.
 
     Args:
         images: `ct_lungs` and the SPECT images, which share a frame of reference.
@@ -54,7 +55,14 @@ def _near_lungs(share: np.ndarray, grid: sitk.Image, settings: Mapping[str, Any]
 
 
 def _activity(images: Mapping[str, sitk.Image]) -> sitk.Image:
-    spects = [sitk.Cast(image, sitk.sitkFloat32) for image in spects_of(images)]
-    reference = spects[0]
-    total = sum(to_array(resample(spect, reference)) / max(float(to_array(spect).mean()), 1e-9) for spect in spects)
-    return from_array(np.minimum(total, np.percentile(total, HOT_PERCENTILE)).astype(np.float32), reference)
+    lungs = images["ct_lungs"]
+    lung_ml = np.count_nonzero(to_array(lungs)) * voxel_volume_ml(lungs)
+    spects = [_saturated(sitk.Cast(image, sitk.sitkFloat32), lung_ml) for image in spects_of(images)]
+    total = sum(to_array(resample(spect, spects[0])) for spect in spects)
+    return from_array(total.astype(np.float32), spects[0])
+
+
+def _saturated(spect: sitk.Image, lung_ml: float) -> sitk.Image:
+    counts = np.maximum(to_array(spect), 0)
+    supplied = well_supplied(counts, round(lung_ml / voxel_volume_ml(spect)))
+    return from_array(saturate(counts, supplied), spect)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,22 @@ TOTAL_NAMES = {
     4: "lung_upper_lobe_left",
     5: "lung_lower_lobe_left",
 }
+
+
+def backend_of(
+    settings: Mapping[str, Any], weights: Mapping[str, str | None]
+) -> Callable[[sitk.Image, Mapping[str, Any]], tuple[sitk.Image, sitk.Image | None]] | None:
+    """The backend that settings name, with the places of its weights; None for the method without weights.
+
+    Args:
+        settings: config block `segment`; of weights it may hold digests.
+        weights: path by key of the backend's block; they take the digests' places.
+    """
+    name = settings.get("backend", "classic")
+    if name == "classic":
+        return None
+    block = {**settings[name], **weights}
+    return lambda ct, _: run_backend(ct, {"backend": name, name: block})
 
 
 def run_backend(ct: sitk.Image, settings: Mapping[str, Any]) -> tuple[sitk.Image, sitk.Image | None]:

@@ -31,7 +31,7 @@ def choose_lungs(coarse: Coarse, air: np.ndarray, middle: float, settings: dict)
             f"no plausible lungs: the largest piece of lung-like air has {volume[lungs].max() if lungs else 0:.0f} mL, "
             f"at least {settings['min_lung_ml']} mL expected",
             key="segment: min_lung_ml",
-            hint="is this a chest CT in HU? give a lung_mask in the cohort table otherwise",
+            hint="is this a chest CT in HU? otherwise give a mask of your own for this CT in the cohort table",
         )
     chosen = np.isin(labels, [label for label in lungs if volume[label] > 0.02 * volume[lungs[0]]])
     return chosen | _detached(coarse, labels, volume, chosen, middle)

@@ -47,12 +47,12 @@ def segment_classic(ct: sitk.Image, settings: Mapping[str, Any]) -> tuple[sitk.I
     air = inside & (coarse.hu < float(settings["threshold_hu"]))
     airway, warnings = find_airway(coarse, air, middle)
     lungs = choose_lungs(coarse, air & ~airway, middle, settings)
-    sides = split(lungs, coarse.x_mm(), coarse.spacing, middle)
+    sides, notes = split(lungs, coarse.x_mm(), coarse.spacing, middle)
     closed = close(coarse, sides, airway, inside, float(settings["closing_mm"]))
     dense = dense_regions(coarse, closed, inside & ~airway, chest_wall(coarse, closed > 0, middle), middle)
     whole, solid = by_convention(coarse, closed, dense, airway, inside, settings["inside"])
     labels = refine(ct, coarse, whole, solid, float(settings["threshold_hu"]))
-    return labels, {"warnings": warnings, "dense_ml": _volumes(coarse, dense)}
+    return labels, {"warnings": [*warnings, *notes], "dense_ml": _volumes(coarse, dense)}
 
 
 def by_convention(

@@ -51,12 +51,12 @@ def read_own_mask(
     """
     dicom = _dicom_object(path)
     if dicom is None:
-        return _from_nifti(ct, path, settings), []
+        return _from_nifti(ct, path, settings)
     dataset, file = dicom
     _require_same_frame(dataset, file, same_frame)
     warnings: list[str] = []
     named, draw = READERS[str(dataset.Modality)](dataset, file, ct, warnings)
-    return _from_named(ct, named, draw, settings, file), warnings
+    return _from_named(ct, named, draw, settings, file, warnings), warnings
 
 
 def _dicom_object(path: Path) -> tuple[pydicom.Dataset, Path] | None:
@@ -130,7 +130,7 @@ def _frames(dataset: pydicom.Dataset) -> list[Any]:
     return [item.get("FrameOfReferenceUID") for item in items]
 
 
-def _from_nifti(ct: sitk.Image, path: Path, settings: Mapping[str, Any]) -> sitk.Image:
+def _from_nifti(ct: sitk.Image, path: Path, settings: Mapping[str, Any]) -> tuple[sitk.Image, list[str]]:
     mask = read_volume(path)
     require_same_grid(ct, mask, "the CT", "the lung mask")
     values = sitk.GetArrayFromImage(mask)
@@ -142,10 +142,10 @@ def _from_nifti(ct: sitk.Image, path: Path, settings: Mapping[str, Any]) -> sitk
             path=path,
             key=KEY,
         )
-    values = values.astype(np.uint8)
-    if found == {RIGHT} and not settings["allow_one_lung"]:
-        values = split_sides(ct, values > 0, settings)
-    return from_array(values, ct)
+    if found == {RIGHT}:
+        values, notes = split_sides(ct, values > 0, settings)
+        return from_array(values, ct), notes
+    return from_array(values.astype(np.uint8), ct), []
 
 
 def _from_named(
@@ -154,6 +154,7 @@ def _from_named(
     draw: Callable[[int], np.ndarray],
     settings: Mapping[str, Any],
     file: Path,
+    warnings: list[str],
 ) -> sitk.Image:
     """Labels from the structures that are called like lungs; what they are called is not said: it may name a person."""
     numbers = {side: _number(named, settings["own_mask"][side], side, file) for side in ("right", "left", "both")}
@@ -163,7 +164,8 @@ def _from_named(
             if numbers[side] is not None:
                 labels[draw(numbers[side])] = label
     elif numbers["both"] is not None:
-        labels = split_sides(ct, draw(numbers["both"]), settings)
+        labels, notes = split_sides(ct, draw(numbers["both"]), settings)
+        warnings += notes
     else:
         raise SegmentationError(
             "D706",
@@ -180,7 +182,9 @@ def _from_named(
 def _number(named: Sequence[tuple[int, str]], pattern: str, side: str, file: Path) -> int | None:
     """The number of the only structure whose name (or `#number`) fits a pattern, None if none does."""
     expression = re.compile(pattern, re.IGNORECASE)
-    fitting = [number for number, name in named if expression.search(name.strip()) or expression.search(f"#{number}")]
+    fitting = [
+        number for number, name in named if expression.search(name.strip()) or expression.fullmatch(f"#{number}")
+    ]
     if len(fitting) > 1:
         raise SegmentationError(
             "D706",
@@ -192,8 +196,10 @@ def _number(named: Sequence[tuple[int, str]], pattern: str, side: str, file: Pat
     return fitting[0] if fitting else None
 
 
-def split_sides(ct: sitk.Image, lungs: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
-    """Split a mask `(z, y, x)` on the CT's grid into right (1) and left (2)."""
+def split_sides(ct: sitk.Image, lungs: np.ndarray, settings: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
+    """Split a mask `(z, y, x)` on the CT's grid into right (1) and left (2); one lung stays one. Also: warnings."""
+    if not lungs.any():
+        return lungs.astype(np.uint8), []
     coarse = coarsen(ct, float(settings["working_spacing_mm"]))
     middle = middle_mm(coarse, find_body(coarse))
     return split(lungs, along(ct, lungs.shape, 0), np.array(ct.GetSpacing()[::-1]), middle)

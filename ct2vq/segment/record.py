@@ -67,14 +67,21 @@ def _require_two_lungs(volume: Mapping[str, float], settings: Mapping[str, Any],
             f"no plausible lungs: {seen}, at least {least:g} mL together expected",
             key="segment: min_lung_ml",
         )
-    smallest = min(volume, key=lambda name: volume[name])
-    if volume[smallest] < float(settings["min_one_lung_ml"]) and not settings["allow_one_lung"]:
+    smallest = min(_needed(settings), key=lambda name: volume[name], default=None)
+    if smallest and volume[smallest] < float(settings["min_one_lung_ml"]):
         raise SegmentationError(
             "D703",
             f"the {smallest} lung is missing: {seen}",
-            key="segment: allow_one_lung",
-            hint="look at the CT: for a patient with one lung set the key, else give a `lung_mask` in the cohort table",
+            key="lungs",
+            hint="look at the CT: for a patient with one lung fill in the cohort column `lungs` (or set "
+            "`segment.allow_one_lung`), else give a mask of your own for this CT in the cohort table",
         )
+
+
+def _needed(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The lungs that must be there: what the cohort table tells of the patient goes before the study's setting."""
+    told = settings.get("lungs") or ("any" if settings["allow_one_lung"] else "both")
+    return {"any": (), "both": tuple(NAMES.values())}.get(told, (told,))
 
 
 def _small_lungs(volume: Mapping[str, float], settings: Mapping[str, Any]) -> list[str]:

@@ -20,13 +20,26 @@ HALF = 0.5
 def read_segments(
     dataset: pydicom.Dataset, path: Path, ct: sitk.Image, warnings: list[str]
 ) -> tuple[Sequence[tuple[int, str]], Callable[[int], np.ndarray]]:
-    """Number and label of each segment, and a function that draws one as mask `(z, y, x)` on the CT's grid."""
+    """Number and label of each segment, and a function that draws one as mask `(z, y, x)` on the CT's grid.
+
+    Raises:
+        SegmentationError: it lists no segments (D707), or has no frames or no pixels (D709).
+    """
+    _require(dataset, path, "D707", "SegmentSequence")
+    for keyword in ("PerFrameFunctionalGroupsSequence", "Rows", "Columns", "PixelData"):
+        _require(dataset, path, "D709", keyword)
     named = [(int(item.SegmentNumber), str(item.get("SegmentLabel", ""))) for item in dataset.SegmentSequence]
 
     def draw(number: int) -> np.ndarray:
         return draw_segment(dataset, number, path, ct, warnings)
 
     return named, draw
+
+
+def _require(dataset: pydicom.Dataset, path: Path, code: str, keyword: str) -> None:
+    if not dataset.get(keyword):
+        hint = "export it again, or give the mask as NIfTI on the CT's grid"
+        raise SegmentationError(code, "the SEG tells none", path=path, key=keyword, hint=hint)
 
 
 def draw_segment(dataset: pydicom.Dataset, number: int, path: Path, ct: sitk.Image, warnings: list[str]) -> np.ndarray:

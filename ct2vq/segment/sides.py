@@ -15,7 +15,15 @@ SPLIT_MM = (0.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)
 APART_MM = 50.0
 
 
-def split(lungs: np.ndarray, x_mm: np.ndarray, spacing: np.ndarray, middle: float) -> np.ndarray:
+#: the cut through two lungs that touch is smaller than this share of either lung's largest sagittal section
+BRIDGE = 0.5
+#: thickness of the sagittal sections
+SECTION_MM = 6.0
+#: a lung that lies less than this share beyond the midline is one lung
+BEYOND = 0.2
+
+
+def split(lungs: np.ndarray, x_mm: np.ndarray, spacing: np.ndarray, middle: float) -> tuple[np.ndarray, list[str]]:
     """Labels 1 (right) and 2 (left): separate the lungs where they touch.
 
     Lungs that touch (in front of the heart, behind the oesophagus) hold together by a thin bridge: eroding the mask
@@ -27,6 +35,9 @@ def split(lungs: np.ndarray, x_mm: np.ndarray, spacing: np.ndarray, middle: floa
         x_mm: the patient's x of each voxel, broadcastable.
         spacing: mm in the mask's order.
         middle: the patient's x of the body's middle.
+
+    Returns:
+        labels, and warnings.
     """
     bounds = box(lungs, 1)
     part = lungs[bounds]
@@ -37,14 +48,23 @@ def split(lungs: np.ndarray, x_mm: np.ndarray, spacing: np.ndarray, middle: floa
         seeds = _seeds(depth > margin, x_mm, part.sum())
         if seeds is not None:
             result[bounds] = _watershed(depth, seeds, part)
-            return result
-    # One lung, or a bridge as thick as a lung.
-    side = np.where(x_mm < middle, RIGHT, LEFT)
-    share = float((side[part] == LEFT).mean())
-    if min(share, 1 - share) < 0.2:
-        side = np.full(part.shape, LEFT if share > 0.5 else RIGHT)
-    result[bounds] = np.where(part, side, 0)
-    return result
+            return result, []
+    result[bounds][part], notes = _by_midline(x_mm[part] - middle)
+    return result, notes
+
+
+def _by_midline(aside: np.ndarray) -> tuple[np.ndarray | int, list[str]]:
+    """Side labels of voxels that no erosion separates, by their mm left of the midline: one lung, or a wide bridge."""
+    share = float((aside >= 0).mean())
+    larger, name = (LEFT, "left") if share > 0.5 else (RIGHT, "right")
+    if min(share, 1 - share) < BEYOND:
+        return larger, []
+    sections = np.round(aside / SECTION_MM).astype(int)
+    lowest = int(sections.min())
+    areas = np.bincount(sections - lowest)
+    if areas[-lowest] < BRIDGE * min(areas[:-lowest].max(initial=0), areas[1 - lowest :].max(initial=0)):
+        return np.where(aside < 0, RIGHT, LEFT), ["W706 the lungs are joined by a wide bridge: cut at the midline"]
+    return larger, [f"W706 one lung reaches over the midline: not cut at the midline, all of it is the {name} lung"]
 
 
 def _seeds(core: np.ndarray, x_mm: np.ndarray, total: int) -> np.ndarray | None:

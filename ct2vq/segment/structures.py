@@ -17,38 +17,58 @@ from scipy import ndimage
 from ct2vq.errors import SegmentationError
 from ct2vq.volume import affine
 
+EXPORT_AGAIN = "export it again, or give the mask as NIfTI on the CT's grid"
 #: a contour is planar on the CT's grid if it leaves its plane by less, in voxels
 FLAT = 0.3
 #: planes nearer to each other than this are one, in voxels
 SAME_PLANE = 0.1
 #: neighbouring planes are bridged up to so many times their usual distance
 BRIDGED = 2.5
+#: a slice half a distance beyond the last plane is left out, however its place is rounded
+HALF_WAY = 1e-3
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
 def read_structures(
     dataset: pydicom.Dataset, path: Path, ct: sitk.Image, warnings: list[str]
 ) -> tuple[Sequence[tuple[int, str]], Callable[[int], np.ndarray]]:
-    """Number and name of each ROI, and a function that draws one as mask `(z, y, x)` on the CT's grid."""
+    """Number and name of each ROI, and a function that draws one as mask `(z, y, x)` on the CT's grid.
+
+    Raises:
+        SegmentationError: it lists no structures (D707), or contours that are no triples of numbers (D709).
+    """
+    if not dataset.get("StructureSetROISequence"):
+        raise SegmentationError(
+            "D707", "the RTSTRUCT lists no structures", path=path, key="StructureSetROISequence", hint=EXPORT_AGAIN
+        )
     named = [(int(item.ROINumber), str(item.get("ROIName", ""))) for item in dataset.StructureSetROISequence]
     contours = {int(item.ReferencedROINumber): item for item in dataset.get("ROIContourSequence", [])}
 
     def draw(number: int) -> np.ndarray:
         item = contours.get(number)
-        polygons = [] if item is None else _polygons(item, ct)
+        polygons = [] if item is None else _polygons(item, ct, number, path)
         return draw_contours(polygons, tuple(reversed(ct.GetSize())), number, path, warnings)
 
     return named, draw
 
 
-def _polygons(roi: pydicom.Dataset, ct: sitk.Image) -> list[np.ndarray]:
+def _polygons(roi: pydicom.Dataset, ct: sitk.Image, number: int, path: Path) -> list[np.ndarray]:
     """Closed contours as (n, 3) continuous indices in order z, y, x."""
     inverse = np.linalg.inv(affine(ct))
     polygons = []
     for contour in roi.get("ContourSequence", []):
         if str(contour.get("ContourGeometricType", "")) not in _CLOSED:
             continue
-        points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+        values = np.array(contour.get("ContourData") or [], dtype=float)
+        if not values.size or values.size % 3:
+            raise SegmentationError(
+                "D709",
+                f"a contour of structure #{number} has {values.size} coordinates, no triples",
+                path=path,
+                key="ContourData",
+                hint=EXPORT_AGAIN,
+            )
+        points = values.reshape(-1, 3)
         polygons.append((points @ inverse[:3, :3].T + inverse[:3, 3])[:, ::-1])
     return polygons
 
@@ -152,7 +172,7 @@ def _fill_slices(mask: np.ndarray, drawn: dict[float, np.ndarray]) -> None:
                     distances[place] = _signed_distance(drawn[place])
             share = (index - low) / (high - low)
             mask[index] = (1 - share) * distances[low] + share * distances[high] < 0
-        elif abs(nearest - index) <= max(0.5, usual / 2):
+        elif abs(nearest - index) < max(0.5, usual / 2) - HALF_WAY:
             mask[index] = drawn[nearest]
 
 

@@ -34,7 +34,8 @@ from ct2vq import cohort
 from ct2vq.baselines import FITS, FWHM_PER_SIGMA, HU_FWHM_MM, predict_baseline
 from ct2vq.config import TARGETS
 from ct2vq.convert import convert_ct, convert_spect
-from ct2vq.crop import crop_ct, normalise_spect
+from ct2vq.crop.ct import crop_ct
+from ct2vq.crop.spect import normalise_spect
 from ct2vq.evaluate import compare_images
 from ct2vq.files import read_json, replacing
 from ct2vq.inputs import CroppedCase

@@ -32,8 +32,10 @@ from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from ct2vq.config import TARGETS, complete_config  # noqa: E402
 from ct2vq.convert import convert_spect  # noqa: E402
-from ct2vq.crop import WayBack, find_hot_spots, normalise_spect, remove_hot_spots  # noqa: E402
 from ct2vq.crop.grid import network_grid  # noqa: E402
+from ct2vq.crop.hot_spots import find_hot_spots, remove_hot_spots  # noqa: E402
+from ct2vq.crop.restore import WayBack  # noqa: E402
+from ct2vq.crop.spect import normalise_spect  # noqa: E402
 from ct2vq.files import read_json, write_json, write_tsv  # noqa: E402
 from ct2vq.lungs import fill_from_inside  # noqa: E402
 from ct2vq.simulate.ceilings import LungInterpolator, carry  # noqa: E402

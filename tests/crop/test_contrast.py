@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from ct2vq.config import config_schema
-from ct2vq.crop.contrast import ENHANCED_LIMIT, METHODS, enhance, window
+from ct2vq.crop.contrast import ENHANCED_LIMIT, METHODS, enhance
+from ct2vq.crop.window import window
 
 INSIDE = lung_labels((20, 20, 28)) > 0
 SEEDS = st.integers(0, 10**6)

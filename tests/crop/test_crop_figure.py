@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from factories import CROP, DEFAULTS, lung_labels
 from PIL import Image
 
-from ct2vq.crop import crop_spect
 from ct2vq.crop.figure import describe, draw_normalisation
+from ct2vq.crop.spect import crop_spect
 from ct2vq.files import read_json, sha256_file
 from ct2vq.volume import from_array, make_grid, write_volume
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct2vq.config import config_schema
-from ct2vq.crop import crop_spect, normalise_spect, to_counts
-from ct2vq.crop.spect import REFERENCES, reference_of
+from ct2vq.crop.restore import to_counts
+from ct2vq.crop.spect import REFERENCES, crop_spect, normalise_spect, reference_of
 from ct2vq.errors import CropError
 from ct2vq.files import read_json
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from ct2vq.crop import find_hot_spots, normalise_spect, remove_hot_spots
+from ct2vq.crop.hot_spots import find_hot_spots, remove_hot_spots
+from ct2vq.crop.spect import normalise_spect
 
 SETTINGS = CROP["spect"]["hot_spots"]
 SPACING_MM = 4.0

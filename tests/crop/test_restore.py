@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from ct2vq.crop import WayBack
 from ct2vq.crop.grid import network_grid
-from ct2vq.crop.restore import continuation
+from ct2vq.crop.restore import WayBack, continuation
 from ct2vq.volume import affine, corners, from_array, make_grid, require_same_grid, to_array
 
 SEEDS = st.integers(0, 10**6)

@@ -57,7 +57,21 @@ def test_a_spect_is_used_as_it_lies_only_if_header_and_images_agree(relation: st
     assert record["borne_out"] == (None if relation != "shared" else content is RIGHT)
     assert bool(frame_flags(record)) == (relation == "shared" and content is WRONG)
     if relation == "shared":
-        assert f"{content.distance_mm:.0f} mm from the CT's lungs" in record["why"]
+        assert f"if moved by {content.distance_mm:.0f} mm" in record["why"]
+
+
+@pytest.mark.parametrize(
+    ("agreement", "shifted", "used"),
+    [(0.6, 0.7, True), (0.5, 0.5, True), (0.72, 0.95, True), (0.6, 0.85, False), (0.1, 0.2, False)],
+)
+def test_the_frame_is_denied_only_by_a_poor_fit_that_is_far_better_elsewhere(
+    agreement: float, shifted: float, used: bool
+) -> None:
+    """Regional disease fits poorly, and nowhere far better."""
+    record = check_spect("shared", Content((0.0, 0.0, 25.0), agreement, shifted), LIMITS)
+    assert record["used_as_scanned"] == used
+    assert record["borne_out"] == (agreement >= 0.7)
+    assert bool(frame_flags(record)) == (agreement < 0.7)
 
 
 def test_low_agreement_is_not_borne_out_even_without_a_better_place() -> None:

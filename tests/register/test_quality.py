@@ -72,6 +72,20 @@ def test_the_way_back_is_checked_in_the_lungs(images: dict[str, sitk.Image]) -> 
     assert record["tre_mean_after_mm"] is None and record["landmarks"] == 0
 
 
+def test_points_beyond_the_way_back_do_not_count(images: dict[str, sitk.Image]) -> None:
+    """ITK takes no displacement outside a field: such points would look lost by as far as they were carried."""
+    there = sitk.TranslationTransform(3, (0, 0, 60))
+    short = LOW_DOSE[:, :, : LOW_DOSE.GetSize()[2] - 4]
+    forward = displacements(there, grid_over(CT, 8.0))
+    inverse = displacements(there.GetInverse(), grid_over(short, 8.0))
+    record = measure_quality(images, forward, inverse)
+    assert 5 < record["inverse_outside_percent"] < 50
+    assert record["inverse_consistency_max_mm"] < 1e-3
+    nowhere = displacements(sitk.TranslationTransform(3, (0, 0, 900)), grid_over(CT, 8.0))
+    lost = measure_quality(images, nowhere, inverse)
+    assert lost["inverse_outside_percent"] == 100 and lost["inverse_consistency_mean_mm"] is None
+
+
 def test_volume_change_and_folding_are_seen(images: dict[str, sitk.Image]) -> None:
     shrinking = sitk.ScaleTransform(3, (0.9, 0.9, 0.8))
     record = measure_quality(images, *fields(shrinking, shrinking.GetInverse()))

@@ -10,9 +10,10 @@ import pytest
 import SimpleITK as sitk
 from chest_phantom import CT, LOW_DOSE, SETTINGS, chest, hu_at, labels_at, points, volume
 
-import ct2vq.register as stage
 from ct2vq.errors import Ct2vqError, RegistrationError
 from ct2vq.files import read_json, write_json
+from ct2vq.register import case as stage
+from ct2vq.register.judge import ACCEPTED, judge_registration
 from ct2vq.register.refusals import require_content, require_finite
 from ct2vq.volume import from_array, to_array, write_volume
 
@@ -32,18 +33,19 @@ def run(
     """Register with transforms that are known instead of found; returns the record."""
     for name in ("register_through_ct", "register_through_spect"):
         monkeypatch.setattr(stage, name, lambda *_: transforms)
-    sidecars = {
-        name: folder / f"{name}.json" for name in ("attenuation_ct", "perfusion", "ventilation") if name in images
-    }
+    sidecars = {name: folder / f"{name}.json" for name in images if "ct" not in name or name == "attenuation_ct"}
     for name, image in images.items():
         write_volume(image, folder / f"{name}.nii.gz")
     for path in sidecars.values():
         write_json({"frame_of_reference": "one"}, path)
     sidecars["ct"] = folder / "ct.json"
     write_json({"frame_of_reference": frame_of_ct}, sidecars["ct"])
-    outputs = [folder / name for name in ("to.nii.gz", "back.nii.gz", "qc.json")]
+    fields, record = (folder / "to.nii.gz", folder / "back.nii.gz"), folder / "record.json"
     volumes = {name: folder / f"{name}.nii.gz" for name in images}
-    stage.register_case(volumes, sidecars, *outputs, SETTINGS | changes, 1, landmarks)
+    settings = SETTINGS | changes
+    stage.register_case(volumes, sidecars, *fields, record, settings, 1, "a")
+    judge_registration(volumes, fields, record, folder / "qc.json", folder / "accepted.txt", settings, landmarks)
+    assert (folder / "accepted.txt").read_text() == ACCEPTED
     return read_json(folder / "qc.json")
 
 
@@ -95,6 +97,8 @@ def test_a_spect_that_does_not_hold_the_lungs(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RegistrationError, match="perfusion: lungs outside the SPECT 100 %, above 50 %") as caught:
         run(tmp_path, monkeypatch, IMAGES | {"perfusion": away})
     assert caught.value.code == "D803"
+    assert not (tmp_path / "accepted.txt").exists() and not (tmp_path / "qc.json").exists()
+    assert (tmp_path / "to.nii.gz").exists(), "a looser limit needs no registration"
 
 
 def test_a_spect_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +138,9 @@ def test_ants_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         write_volume(image, tmp_path / f"{name}.nii.gz")
     write_json({"frame_of_reference": "one"}, tmp_path / "attenuation_ct.json")
     volumes = {name: tmp_path / f"{name}.nii.gz" for name in IMAGES}
-    outputs = [tmp_path / name for name in ("to.nii.gz", "back.nii.gz", "qc.json")]
+    outputs = [tmp_path / name for name in ("to.nii.gz", "back.nii.gz", "record.json")]
     with pytest.raises(RegistrationError, match="all samples map outside") as caught:
-        stage.register_case(volumes, {"attenuation_ct": tmp_path / "attenuation_ct.json"}, *outputs, SETTINGS, 1)
+        stage.register_case(volumes, {"attenuation_ct": tmp_path / "attenuation_ct.json"}, *outputs, SETTINGS, 1, "a")
     assert caught.value.code == "D806"
     assert not any(path.exists() for path in outputs)
 
@@ -188,10 +192,37 @@ def test_a_frame_that_the_images_deny_is_not_used(tmp_path: Path, monkeypatch: p
     record = run(tmp_path, monkeypatch, moved, (there, there.GetInverse()), frame_of_ct="one")
     assert record["method"] == "rigid on the SPECT images"
     assert record["displacement_mean_mm"] == pytest.approx(30)
-    assert any(
-        flag.startswith("W802 registered: one frame of reference, but not borne out") for flag in record["flags"]
-    )
-    assert re.search(r"lies (29|3[0-2]) mm from the CT.s lungs", record["ct_frame_of_reference"]["why"])
+    assert any(flag.startswith("W802 registered in spite of one frame of reference") for flag in record["flags"])
+    assert re.search(r"if moved by (29|3[0-2]) mm", record["ct_frame_of_reference"]["why"])
+
+
+@pytest.mark.parametrize("lost", ["bases", "left lung"])
+def test_a_large_defect_is_no_movement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """Activity in half the lungs: a rigid registration would move the rest into the defect."""
+    p = points(IMAGES["perfusion"])
+    kept = np.where(p[..., 2] < 0 if lost == "bases" else labels_at(p) == 2, 0.1, 1.0)
+    sick = {name: volume(to_array(IMAGES[name]) * kept, IMAGES[name]) for name in ("perfusion", "ventilation")}
+    elsewhere = sitk.TranslationTransform(3, (30, 0, 0))
+    record = run(tmp_path, monkeypatch, WITHOUT_CT | sick, (elsewhere, elsewhere), frame_of_ct="one")
+    assert record["ct_frame_of_reference"]["used_as_scanned"] and record["displacement_max_mm"] == 0
+    flags = " ".join(flag for flag in record["flags"] if flag.startswith("W802"))
+    assert "a large defect, or movement" in flags and "header" not in flags
+
+
+@pytest.mark.parametrize("registered", ["perfusion", "ventilation"])
+def test_only_the_spect_that_is_registered_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: str
+) -> None:
+    """The other one helps; its figures stand in the record of its own registration."""
+    faint = volume(to_array(IMAGES["ventilation"])[::-1] ** 2, IMAGES["ventilation"])
+    images = WITHOUT_CT | {"ventilation": faint}
+    other = {"perfusion": "ventilation", "ventilation": "perfusion"}[registered]
+    ordered = {name: images[name] for name in ("ct", "ct_lungs", registered, other)}
+    record = run(tmp_path, monkeypatch, ordered)
+    assert list(record["spect"]) == [registered] == [record["registered_to"]]
+    (tmp_path / "alone").mkdir()
+    alone = run(tmp_path / "alone", monkeypatch, {name: ordered[name] for name in ("ct", "ct_lungs", registered)})
+    assert alone["mutual_information_after"] == record["mutual_information_after"]
 
 
 def test_activity_beside_the_lungs_of_its_own_camera_is_flagged(
@@ -205,6 +236,7 @@ def test_activity_beside_the_lungs_of_its_own_camera_is_flagged(
     assert record["spect"]["perfusion"]["content_shift_mm"] == pytest.approx(28, abs=4)
     flags = [flag for flag in record["flags"] if flag.startswith("W803")]
     assert len(flags) == 1 and "perfusion: distance of the activity" in flags[0]
+    assert "movement, or a large defect" in flags[0]
 
 
 def test_landmarks_are_measured_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,16 @@ def test_air_in_it_tells_consolidation_from_tumour(pores, kind) -> None:
     assert (getattr(dense, kind) > 0).sum() > 0.9 * (piece > 0).sum()
 
 
+def test_the_part_air_of_its_rim_makes_no_tumour_a_consolidation() -> None:
+    image = make_grid((30, 30, 30), (2, 2, 2), (0, 0, 0))
+    piece = np.zeros((30, 30, 30), dtype=np.uint8)
+    piece[9:21, 9:21, 9:21] = 1
+    hu = np.full(piece.shape, -400.0, dtype=np.float32)
+    hu[10:20, 10:20, 10:20] = TISSUE
+    dense = _kinds(Coarse(image, hu, np.full(3, 2.0)), piece, np.zeros(piece.shape, dtype=bool))
+    assert np.array_equal(dense.tumour, piece)
+
+
 def test_nothing_is_added_to_healthy_lungs_beside_a_heart_and_domes() -> None:
     hu, truth, image, (pz, py, px) = with_ribs()
     heart = ((px - 25) / 55) ** 2 + ((py + 25) / 45) ** 2 + ((pz + 30) / 45) ** 2 < 1

@@ -201,6 +201,90 @@ def test_filling_agrees_with_the_even_odd_rule(corners) -> None:
         assert filled[row, column] == (crossings % 2 == 1)
 
 
+def test_a_number_is_not_part_of_another(tmp_path) -> None:
+    image, truth = chest()
+    path = rtstruct(tmp_path / "rs.dcm", image, {str(n): truth == (1 if n == 1 else 5) for n in range(1, 13)})
+    patterns = {"right": "#1", "left": "^$", "both": "^$"}
+    assert np.array_equal(own(image, path, own_mask=patterns)[0], truth == 1)
+
+
+def test_one_lung_for_both_stays_one_and_two_are_split_where_one_is_allowed(tmp_path) -> None:
+    image, truth = chest()
+    for name, mask in (("two", truth > 0), ("one", truth == 2)):
+        write_volume(from_array(mask.astype(np.uint8), image), tmp_path / f"{name}.nii.gz")
+        found, _ = own(image, tmp_path / f"{name}.nii.gz", allow_one_lung=True)
+        assert np.array_equal(found, np.where(mask, truth, 0))
+
+
+@pytest.mark.parametrize(
+    ("modality", "keyword", "code"),
+    [
+        ("RTSTRUCT", "StructureSetROISequence", "D707"),
+        ("SEG", "SegmentSequence", "D707"),
+        ("SEG", "PerFrameFunctionalGroupsSequence", "D709"),
+    ],
+)
+def test_objects_without_their_sequences_are_refused(modality, keyword, code, tmp_path) -> None:
+    image, truth = chest()
+    make = rtstruct if modality == "RTSTRUCT" else seg
+    path = make(tmp_path / "mask.dcm", image, {"Lung R": truth == 1, "Lung L": truth == 2})
+    data = pydicom.dcmread(path)
+    del data[keyword]
+    data.save_as(path)
+    with pytest.raises(SegmentationError, match=rf"{code} .*key {keyword}"):
+        own(image, path)
+
+
+@given(first=st.integers(0, 12), gap=st.sampled_from([1.0, 1.5, 2.0, 3.0]), count=st.integers(1, 5), half=st.booleans())
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_a_mirrored_grid_gives_the_mirrored_mask(first, gap, count, half) -> None:
+    square = np.array([[2.0, 2.0], [2.0, 7.0], [7.0, 7.0], [7.0, 2.0]])
+    places = first / 2 + gap * np.arange(count) + 0.25 * half
+    slices = 24
+
+    def drawn(at: np.ndarray) -> np.ndarray:
+        return draw_contours([np.c_[np.full(4, z), square + 0.3] for z in at], (slices, 10, 10), 1, Path("rs.dcm"), [])
+
+    rounding = np.random.default_rng(count).uniform(-1e-9, 1e-9, count)
+    assert np.array_equal(drawn(places)[::-1], drawn(slices - 1 - places + rounding))
+
+
+# --- lobes and lungs that the cohort table tells ------------------------------------------------------------------
+
+
+def test_a_backend_tells_the_lobes_within_the_users_lungs(tmp_path) -> None:
+    image, truth = chest()
+    write_volume(image, tmp_path / "ct.nii.gz")
+    write_volume(from_array(truth, image), tmp_path / "mask.nii.gz")
+    lobes = from_array(np.where(truth == 1, 3, 0).astype(np.uint8) + np.where(truth == 2, 5, 0).astype(np.uint8), image)
+    segment_case(
+        tmp_path / "ct.nii.gz",
+        tmp_path / "out.nii.gz",
+        tmp_path / "out.json",
+        SETTINGS | {"backend": "totalsegmentator"},
+        tmp_path / "mask.nii.gz",
+        lobes=tmp_path / "lobes.nii.gz",
+        backend=lambda ct, settings: (image, lobes),
+    )
+    assert np.array_equal(to_array(read_volume(tmp_path / "lobes.nii.gz")), to_array(lobes))
+    record = read_json(tmp_path / "out.json")
+    assert (record["method"], record["lobes_source"]) == ("user", "totalsegmentator")
+
+
+@pytest.mark.parametrize(("lungs", "accepted"), [("left", True), ("right", False), ("both", False)])
+def test_the_cohort_tells_which_lung_a_patient_has(lungs, accepted, tmp_path) -> None:
+    image, truth = chest()
+    write_volume(image, tmp_path / "ct.nii.gz")
+    write_volume(from_array(np.where(truth == 2, 2, 0).astype(np.uint8), image), tmp_path / "mask.nii.gz")
+    files = [tmp_path / name for name in ("ct.nii.gz", "out.nii.gz", "out.json")]
+    settings = SETTINGS | {"lungs": lungs, "allow_one_lung": True}
+    if accepted:
+        segment_case(*files, settings, tmp_path / "mask.nii.gz")
+    else:
+        with pytest.raises(SegmentationError, match=r"D703 .*the right lung is missing"):
+            segment_case(*files, settings, tmp_path / "mask.nii.gz")
+
+
 # --- SEG ---------------------------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,14 @@ def test_good_cases_reach_the_networks_grid(converted, finished):
     assert not study.path("results/convert/no-ventilation/ventilation.nii.gz").exists()
     ours = contents(study.path("results/crop/no-ventilation"), "*.nii.gz")
     simulated = contents(finished.path("results/crop/sim001"), "*.nii.gz")
-    assert ours == {name: simulated[name] for name in ours}, "the same images by another way in"
+    of_ct = {name for name in ours if "perfusion" not in name}
+    assert {ours[name] for name in of_ct} == {simulated[name] for name in of_ct}, "the same images by another way in"
+    spects = [
+        read_volume(folder / "perfusion.nii.gz")
+        for folder in (study.path("results/crop/no-ventilation"), finished.path("results/crop/sim001"))
+    ]
+    likeness = np.corrcoef(*(to_array(spect).ravel() for spect in spects))[0, 1]
+    assert likeness > 0.98, "but for the random sampling, whose seed is each case's own"
 
 
 def test_a_case_without_the_cameras_ct_is_registered_rigidly_and_says_so(converted, finished):

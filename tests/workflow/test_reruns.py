@@ -9,6 +9,7 @@ from studies import CASES, TINY, Study, files_under
 
 pytestmark = pytest.mark.workflow
 
+JUDGED = {"register_quality", "register_cohort", "report_registration", "report_registrations", "report"}
 REPORT = {"report_case", "report_registration", "report_registrations", "report_figures", "report"}
 BEFORE_REGISTER = {"simulate", "convert_ct", "convert_spect", "segment", "split"}
 LAST_STAGES = {"evaluate_case", "evaluate", "compare", "report_figures", "report"}
@@ -43,8 +44,41 @@ def test_a_setting_of_one_model_retrains_this_model(study):
     assert not BEFORE_REGISTER & set(plan.rules)
 
 
+@pytest.mark.parametrize(
+    "changed", ["flags: {dice_after_below: 0.91}", "refuse: {dice_after_below: 0.01}", "simulated_landmarks: false"]
+)
+def test_a_limit_of_the_registration_judges_it_again_and_registers_nothing(study, changed):
+    study.replace(TINY, "register:\n", f"register:\n  {changed}\n")
+    plan = study.plan()
+    assert set(plan.rules) == JUDGED
+    assert plan.values("register_quality", "case") == set(CASES)
+
+
+def test_after_another_limit_nothing_is_left_to_run(study):
+    study.replace(TINY, "register:\n", "register:\n  flags: {dice_after_below: 0.99}\n")
+    study.snakemake("results/register/quality.tsv").require_success()
+    assert set(study.plan().rules) == {"report_registration", "report_registrations", "report"}
+
+
+def test_a_refusal_stops_what_waits_for_it(study):
+    study.replace(TINY, "register:\n", "register:\n  refuse: {dice_after_below: 0.999}\n")
+    refused = study.snakemake("results/register/sim001/qc.json")
+    assert refused.returncode != 0 and "D805" in refused.output
+    assert {"case": "sim001"} in study.plan().wildcards["register_quality"], "the report waits for it"
+    crop = "results/crop/sim001/perfusion.nii.gz"
+    study.path(crop).unlink()
+    assert set(study.plan(crop).rules) == {"register_quality", "crop_spect"}, "a crop waits for it"
+
+
+def test_a_setting_of_a_registration_without_a_ct_concerns_no_other(study):
+    study.replace(
+        TINY, "register:\n", "register:\n  without_attenuation_ct: affine\n  frames: {agreement_limit: 0.6}\n"
+    )
+    assert set(study.plan().rules) == {"report"}, "the page shows the configuration"
+
+
 def test_a_line_of_the_registration_reruns_it_and_what_follows(study):
-    study.append("ct2vq/register/__init__.py", "\nCHANGED = 1\n")
+    study.append("ct2vq/register/engine.py", "\nCHANGED = 1\n")
     plan = study.plan()
     assert not BEFORE_REGISTER & set(plan.rules)
     assert plan.values("register", "case") == set(CASES)

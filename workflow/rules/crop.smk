@@ -11,9 +11,9 @@ rule crop:
         lungs="results/crop/{case}/lungs.nii.gz",
         record="results/crop/{case}/crop.json",
     log:
-        "logs/crop/{case}.log",
+        "logs/crop/{case}/crop.log",
     benchmark:
-        "benchmarks/crop/{case}.tsv"
+        "benchmarks/crop/{case}/crop.tsv"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -31,14 +31,15 @@ rule crop_spect:
     input:
         spect="results/convert/{case}/{target}.nii.gz",
         ct_to_spect=ct_to_spect,
+        accepted=ancient(accepted),
         lungs="results/crop/{case}/lungs.nii.gz",
     output:
         spect="results/crop/{case}/{target}.nii.gz",
         record="results/crop/{case}/{target}.json",
     log:
-        "logs/crop/{case}_{target}.log",
+        "logs/crop/{case}/{target}.log",
     benchmark:
-        "benchmarks/crop/{case}_{target}.tsv"
+        "benchmarks/crop/{case}/{target}.tsv"
     conda:
         "../../envs/imaging.yaml"
     threads: 1

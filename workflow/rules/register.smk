@@ -1,7 +1,8 @@
 # register: the SPECT onto the CT, carried along by the registration of the camera's own CT; interpolated once.
 #
 # SPECT images that share one attenuation CT share one registration; one with a CT of its own, or none, is registered
-# alone.
+# alone. `register` finds the transforms; `register_quality` measures, flags and refuses. What carries a SPECT waits for
+# `accepted.txt`, which never changes and is `ancient`: a registration that is merely judged again reruns no training.
 
 
 rule register:
@@ -12,7 +13,7 @@ rule register:
     output:
         ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
         spect_to_ct="results/register/{case}/spect_to_ct.nii.gz",
-        qc="results/register/{case}/qc.json",
+        record="results/register/{case}/record.json",
     log:
         "logs/register/{case}/register.log",
     benchmark:
@@ -25,13 +26,8 @@ rule register:
         runtime=60,
     params:
         code=code_digest("scripts/register.py"),
-        settings={
-            key: value
-            for key, value in config["register"].items()
-            if key not in ("modulate", "simulated_landmarks")
-        },
+        settings=registration_settings,
         seed=config["seed"],
-        landmarks=landmarks_digest,
     script:
         "../../scripts/register.py"
 
@@ -44,11 +40,57 @@ use rule register as register_alone with:
     output:
         ct_to_spect="results/register/{case}/{target}_ct_to_spect.nii.gz",
         spect_to_ct="results/register/{case}/{target}_spect_to_ct.nii.gz",
-        qc="results/register/{case}/{target}_qc.json",
+        record="results/register/{case}/{target}_record.json",
     log:
         "logs/register/{case}/register_{target}.log",
     benchmark:
         "benchmarks/register/{case}/register_{target}.tsv"
+
+
+rule register_quality:
+    input:
+        unpack(register_quality_inputs),
+        ct="results/convert/{case}/ct.nii.gz",
+        ct_lungs="results/segment/{case}/ct_lungs.nii.gz",
+        ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
+        spect_to_ct="results/register/{case}/spect_to_ct.nii.gz",
+        record="results/register/{case}/record.json",
+    output:
+        qc="results/register/{case}/qc.json",
+        accepted="results/register/{case}/accepted.txt",
+    log:
+        "logs/register/{case}/quality.log",
+    benchmark:
+        "benchmarks/register/{case}/quality.tsv"
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        code=code_digest("scripts/register_quality.py"),
+        limits={block: config["register"][block] for block in ("flags", "refuse")},
+        landmarks=landmarks_digest,
+    script:
+        "../../scripts/register_quality.py"
+
+
+use rule register_quality as register_quality_alone with:
+    input:
+        unpack(register_quality_alone_inputs),
+        ct="results/convert/{case}/ct.nii.gz",
+        ct_lungs="results/segment/{case}/ct_lungs.nii.gz",
+        ct_to_spect="results/register/{case}/{target}_ct_to_spect.nii.gz",
+        spect_to_ct="results/register/{case}/{target}_spect_to_ct.nii.gz",
+        record="results/register/{case}/{target}_record.json",
+    output:
+        qc="results/register/{case}/{target}_qc.json",
+        accepted="results/register/{case}/{target}_accepted.txt",
+    log:
+        "logs/register/{case}/quality_{target}.log",
+    benchmark:
+        "benchmarks/register/{case}/quality_{target}.tsv"
 
 
 rule register_spect:
@@ -56,6 +98,7 @@ rule register_spect:
         spect="results/convert/{case}/{target}.nii.gz",
         ct="results/convert/{case}/ct.nii.gz",
         ct_to_spect=ct_to_spect,
+        accepted=ancient(accepted),
     output:
         spect="results/register/{case}/{target}.nii.gz",
     log:

@@ -208,6 +208,25 @@ rule report:
         qc=registrations(
             lambda case, target: registration_file(case, target, "qc.json")
         ),
+        noticed=[
+            *(
+                f"results/segment/{case.case_id}/{volume}_lungs.json"
+                for case in COHORT.cases
+                for volume in sorted(
+                    {"ct", *filter(None, map(case.attenuation_ct, case.targets))}
+                )
+            ),
+            *(
+                f"results/crop/{case.case_id}/{name}.json"
+                for case in COHORT.cases
+                for name in ("crop", *case.targets)
+            ),
+            # nothing else asks for the lobes of simulated patients
+            *expand(
+                "results/segment/{case}/ct_lobes.json",
+                case=COHORT.case_ids if COHORT.simulated and not BACKEND_LOBES else [],
+            ),
+        ],
         runs=expand(
             "results/train/{model}/fold{fold}/run.json",
             model=MODELS,

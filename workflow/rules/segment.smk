@@ -1,5 +1,8 @@
 # segment: right (1) and left (2) lung on a CT, their thirds, and lobes where something tells them.
 
+#: the method without weights must not depend on the backends' code and libraries
+BACKEND_CHOSEN = config["segment"]["backend"] != "classic"
+
 
 rule segment:
     input:
@@ -24,16 +27,20 @@ rule segment:
         }[config["segment"]["backend"]]
     threads: 1
     resources:
-        mem_mb=3000 if config["segment"]["backend"] == "classic" else 12000,
-        runtime=20 if config["segment"]["backend"] == "classic" else 120,
+        mem_mb=12000 if BACKEND_CHOSEN else 3000,
+        runtime=120 if BACKEND_CHOSEN else 20,
     params:
-        code=code_digest("scripts/segment.py"),
-        settings=config["segment"],
-        lung_mask=lambda wildcards: (
-            mask_digest(wildcards) if wildcards.volume == "ct" else None
+        code=code_digest(
+            f"scripts/{'segment_backend' if BACKEND_CHOSEN else 'segment'}.py"
         ),
+        settings=segment_params,
+        lung_mask=mask_digest,
     script:
-        "../../scripts/segment.py"
+        (
+            "../../scripts/segment_backend.py"
+            if BACKEND_CHOSEN
+            else "../../scripts/segment.py"
+        )
 
 
 if COHORT.simulated and not BACKEND_LOBES:

@@ -35,7 +35,7 @@ rule train:
         ),
         model=lambda wildcards: what_determines(wildcards.model),
         training=lambda wildcards: model_training(config, wildcards.model),
-        preparation={stage: config[stage] for stage in ("convert", "segment", "crop")},
+        preparation=preparation(),
         seed=config["seed"],
         simulated=COHORT.simulated,
     script:

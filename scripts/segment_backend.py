@@ -1,0 +1,46 @@
+"""Adapter of the rule `segment` where a network of others finds the lungs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import private_stage, stage
+
+    own = snakemake.params.lung_mask is not None
+    with (private_stage if own else stage)(snakemake.log[0]) as curtain:
+        from ct2vq.config import weight_paths
+        from ct2vq.identity.job import open_job
+        from ct2vq.identity.sources import mask_source, private_folder
+        from ct2vq.segment import segment_case
+        from ct2vq.segment.backends import backend_of
+        from ct2vq.segment.own import known_frame
+
+        settings = snakemake.params.settings
+        # params hold digests of the weights: where they lie is no part of the study
+        backend = backend_of(settings, weight_paths(snakemake.config))
+        lung_mask = same_frame = None
+        if own:
+            source = mask_source(snakemake.wildcards.volume)
+            job = open_job(private_folder(), snakemake.wildcards.case, source)
+            curtain.cleaner = job
+            lung_mask = job.raw.root
+            same_frame = known_frame(Path(snakemake.input.sidecar), job.redactor.store)
+        segment_case(
+            Path(snakemake.input.ct),
+            Path(snakemake.output.lungs),
+            Path(snakemake.output.record),
+            settings,
+            lung_mask,
+            regions=Path(snakemake.output.regions),
+            lobes=Path(snakemake.output.lobes[0]) if snakemake.output.lobes else None,
+            same_frame=same_frame,
+            backend=backend,
+        )
