@@ -137,7 +137,7 @@ CODES = {
     ),
     "D703": Code(
         "One lung is missing.",
-        "Look at the CT. For a patient with one lung fill in the column `lungs`; else give a mask of your own for this CT.",
+        "Look at the CT. For a patient with one lung fill in the column `lungs`; else give a mask of your own for it.",
     ),
     "D704": Code(
         "The given lung mask is empty, or has labels other than 1 and 2.",

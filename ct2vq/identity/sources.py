@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct2vq.config import weight_paths
 from ct2vq.discover.resolve import resolve_source
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import read_json
@@ -64,6 +65,7 @@ def write_sources(cohort: Cohort, config: Mapping[str, Any], store: Store) -> No
         "base": "results" if cohort.simulated else config["cohort"]["dicom_root"],
         "secret": store.key().hex() if cohort.simulated else None,
         "cases": cases,
+        "weights": weight_paths(config),
     }
     store.make_folder()
     write_private(POINTER, f"{store.folder}\n")
@@ -97,6 +99,11 @@ def open_store(private: Path) -> Store:
     """The store of the run that is going on."""
     secret = read_json(private / SOURCES)["secret"]
     return Store(private, bytes.fromhex(secret) if secret else None)
+
+
+def backend_weights(private: Path) -> dict[str, str | None]:
+    """Where the weights of the segmentation's backend lie; what they hold is a param of the rule."""
+    return read_json(private / SOURCES)["weights"]
 
 
 def raw_data(private: Path, case_id: str, volume: str) -> Raw:
