@@ -30,7 +30,7 @@ def require_content(images: Mapping[str, sitk.Image]) -> None:
     for name, sides in volumes.items():
         if not sum(sides.values()):
             where = _ct_of(name)
-            hint = f"look at the segmentation of the {where}, or give a lung_mask"
+            hint = f"look at the segmentation of the {where}, or give a mask of your own for it (docs/segmentation.md)"
             raise RegistrationError("D801", f"the lung mask of the {where} is empty", hint=hint)
     _require_same_sides(volumes)
     for name in TARGETS:
