@@ -10,7 +10,7 @@ from studies import CASES, TINY, Study, files_under
 pytestmark = pytest.mark.workflow
 
 JUDGED = {"register_quality", "register_cohort", "report_registration", "report_registrations", "report"}
-REPORT = {"report_case", "report_registration", "report_registrations", "report_figures", "report"}
+REPORT = {"report_case", "report_crop", "report_registration", "report_registrations", "report_figures", "report"}
 BEFORE_REGISTER = {"simulate", "convert_ct", "convert_spect", "segment", "split"}
 LAST_STAGES = {"evaluate_case", "evaluate", "compare", "report_figures", "report"}
 
