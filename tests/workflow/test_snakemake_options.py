@@ -46,9 +46,9 @@ def test_snakemakes_own_report_has_every_figure_and_table_in_its_category(finish
         page = next(name for name in content.namelist() if name.endswith("report.html"))
         text = content.read(page).decode("utf-8")
     assert {"metrics.tsv", "summary.tsv", "pairs.tsv", "metrics.png", "training.png", "cohort.png"} <= set(names)
-    assert all(names.count(f"{case}.png") == 2 for case in CASES), "images and registration"
+    assert all(names.count(f"{case}.png") == 3 for case in CASES), "images, registration, normalised SPECT"
     categories, results = _variable(text, "categories"), _variable(text, "results")
-    assert categories.keys() == {"Tables", "Results", "Training", "Cohort", "Cases", "Registration"}
+    assert categories.keys() == {"Tables", "Results", "Training", "Cohort", "Cases", "Registration", "Normalisation"}
     listed = [name for groups in categories.values() for group in groups.values() for name in group]
     assert sorted(listed) == sorted(results)
     assert [name for name, result in results.items() if not (result["caption"] and result["labels"])] == []
