@@ -13,17 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ct2vq.lungs import LEFT, RIGHT
 from ct2vq.simulate.randomness import RandomField
 
-RIGHT, LEFT = 1, 2
-#: lobes by label, and the side of each
-LOBES = {
-    1: "right upper lobe",
-    2: "right middle lobe",
-    3: "right lower lobe",
-    4: "left upper lobe",
-    5: "left lower lobe",
-}
 #: height from the apex at which the chest reaches its full width
 _FULL_WIDTH_DEPTH_MM = 135.0
 #: distance between lung and inner chest wall: the two pleurae and the endothoracic fascia
@@ -256,7 +248,7 @@ def fissure_distances(body: Body, points: np.ndarray, side: np.ndarray) -> tuple
 
 
 def lobe_of(body: Body, points: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Lobe label (see `LOBES`) of each point, whether or not it lies in a lung; uint8 of shape (...)."""
+    """Lobe label (see `ct2vq.lungs.LOBES`) of each point, whether or not it lies in a lung; uint8 of shape (...)."""
     oblique, horizontal = fissure_distances(body, points, side)
     right = np.where(oblique < 0, 3, np.where(horizontal < 0, 2, 1))
     left = np.where(oblique < 0, 5, 4)

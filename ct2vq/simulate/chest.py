@@ -64,7 +64,7 @@ class Chest(Protocol):
         """Signed distance to the nearer lung (mm) and its side (1 right, 2 left)."""
 
     def lobe(self, points: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """Label of the lobe (see `anatomy.LOBES`)."""
+        """Label of the lobe (see `ct2vq.lungs.LOBES`)."""
 
     def coordinates(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Position from front (0) to back (1), and from base (0) to apex (1); unclipped."""

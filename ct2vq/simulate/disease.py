@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ct2vq.errors import ConfigError
+from ct2vq.lungs import LOBES
 from ct2vq.simulate import anatomy
-from ct2vq.simulate.anatomy import LOBES, smoothstep
+from ct2vq.simulate.anatomy import smoothstep
 from ct2vq.simulate.chest import DrawnChest, Effusion
 from ct2vq.simulate.lungs import LungSample, sample_units
 from ct2vq.simulate.randomness import RandomField

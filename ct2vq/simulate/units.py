@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ct2vq.lungs import LOBES
 from ct2vq.simulate import anatomy, trees
 from ct2vq.simulate.chest import Chest
 from ct2vq.simulate.trees import Tree
@@ -209,7 +210,7 @@ def _segments(
         nearest = _nearest(features, centres)
         for k, name in enumerate(SEGMENTS[number]):
             label = len(names) + 1
-            names[label], owners[label] = f"{anatomy.LOBES[number]}, {name}", number
+            names[label], owners[label] = f"{LOBES[number]}, {name}", number
             segment[here[nearest == k]] = label
     return segment, names, owners
 
@@ -238,7 +239,7 @@ def _bronchi(
     beside = np.array([0.0, 7.0, 3.0]) * size
     for lobe, hub in hubs.items():
         side = -1 if lobe <= 3 else 1
-        label = f"{anatomy.LOBES[lobe]}, lobar"
+        label = f"{LOBES[lobe]}, lobar"
         branches.append((label, mains[side], hub + beside, (wide * 0.6, wide * 0.5), 1 if side < 0 else 2))
     for label, lobe in owners.items():
         own = position[segment == label]
@@ -297,7 +298,7 @@ def _veins(chest: Chest, position: np.ndarray, lobe: np.ndarray, airways: Tree, 
     branches = []
     for number, hub in chest.hubs.items():
         root = hub.astype(float) + np.array([0.0, -12.0, -12.0]) * size
-        branches.append((f"{anatomy.LOBES[number]}, vein", atrium, root, (8.0, 5.5), -1))
+        branches.append((f"{LOBES[number]}, vein", atrium, root, (8.0, 5.5), -1))
     numbers = np.array(list(chest.hubs))
     owner = np.searchsorted(numbers, lobe[chosen])
     tree = trees.fill(trees.trunk(branches), seeds, owner)
