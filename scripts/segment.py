@@ -16,18 +16,15 @@ if __name__ == "__main__":
 
     own = snakemake.params.lung_mask is not None
     with (private_stage if own else stage)(snakemake.log[0]) as curtain:
-        from ct2vq.identity.job import open_job
-        from ct2vq.identity.sources import mask_source, private_folder
         from ct2vq.segment import segment_case
-        from ct2vq.segment.own import known_frame
+        from ct2vq.segment.own import open_own_mask
 
         lung_mask = same_frame = None
         if own:
-            source = mask_source(snakemake.wildcards.volume)
-            job = open_job(private_folder(), snakemake.wildcards.case, source)
-            curtain.cleaner = job
-            lung_mask = job.raw.root
-            same_frame = known_frame(Path(snakemake.input.sidecar), job.redactor.store)
+            named = snakemake.wildcards
+            curtain.cleaner, lung_mask, same_frame = open_own_mask(
+                named.case, named.volume, Path(snakemake.input.sidecar)
+            )
         segment_case(
             Path(snakemake.input.ct),
             Path(snakemake.output.lungs),

@@ -16,22 +16,20 @@ if __name__ == "__main__":
 
     own = snakemake.params.lung_mask is not None
     with (private_stage if own else stage)(snakemake.log[0]) as curtain:
-        from ct2vq.identity.job import open_job
-        from ct2vq.identity.sources import backend_weights, mask_source, private_folder
+        from ct2vq.identity.sources import backend_weights, private_folder
         from ct2vq.segment import segment_case
         from ct2vq.segment.backends import backend_of
-        from ct2vq.segment.own import known_frame
+        from ct2vq.segment.own import open_own_mask
 
         settings = snakemake.params.settings
         # params hold digests of the weights: where they lie is no part of the study
         backend = backend_of(settings, backend_weights(private_folder()))
         lung_mask = same_frame = None
         if own:
-            source = mask_source(snakemake.wildcards.volume)
-            job = open_job(private_folder(), snakemake.wildcards.case, source)
-            curtain.cleaner = job
-            lung_mask = job.raw.root
-            same_frame = known_frame(Path(snakemake.input.sidecar), job.redactor.store)
+            named = snakemake.wildcards
+            curtain.cleaner, lung_mask, same_frame = open_own_mask(
+                named.case, named.volume, Path(snakemake.input.sidecar)
+            )
         segment_case(
             Path(snakemake.input.ct),
             Path(snakemake.output.lungs),

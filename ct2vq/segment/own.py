@@ -15,6 +15,8 @@ from pydicom.misc import is_dicom
 
 from ct2vq.errors import SegmentationError
 from ct2vq.files import read_json
+from ct2vq.identity.job import Job, open_job
+from ct2vq.identity.sources import mask_source, private_folder
 from ct2vq.identity.store import Store
 from ct2vq.lungs import LEFT, RIGHT
 from ct2vq.segment.body import find_body, middle_mm
@@ -101,6 +103,21 @@ def _require_same_frame(dataset: pydicom.Dataset, file: Path, same_frame: Callab
             key="FrameOfReferenceUID",
             hint="name a mask that was drawn on this CT, or bring it onto the CT's grid as NIfTI",
         )
+
+
+def open_own_mask(case_id: str, volume: str, sidecar: Path) -> tuple[Job, Path, Callable[[str], bool] | None]:
+    """The mask that a case's user named for one of its CTs, as a job of the study finds it.
+
+    Args:
+        case_id: the case.
+        volume: the CT, such as `ct`.
+        sidecar: the CT's record of the stage `convert`.
+
+    Returns:
+        what cleans the job's messages, the mask, and what tells the CT's frame of reference from others.
+    """
+    job = open_job(private_folder(), case_id, mask_source(volume))
+    return job, job.raw.root, known_frame(sidecar, job.redactor.store)
 
 
 def known_frame(sidecar: Path, store: Store) -> Callable[[str], bool] | None:
