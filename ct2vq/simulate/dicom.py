@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -274,6 +275,15 @@ def _save(data: FileDataset, path: Path, uid: str) -> None:
     data.save_as(path, enforce_file_format=True)
 
 
+def _encoded_header(data: FileDataset, uid: str) -> FileDataset:
+    """The same object with elements as they stand in a file, so that a series of slices encodes them only once."""
+    buffer = BytesIO()
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = uid
+    data.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer)
+
+
 # --- CT ------------------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +322,7 @@ def write_ct_series(
     data.ImageOrientationPatient = _orientation(image)
     if protocol is not None and protocol.thickness_mm is not None:
         data.SliceThickness = _decimal(protocol.thickness_mm)
+    data = _encoded_header(data, who.uid(role, "image", 0))
     for k, pixels in enumerate(_encoded(stored, habit.ct_compression)):
         _place_slice(data, image, k)
         data.InstanceNumber, data.PixelData = k + 1, pixels
