@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -30,6 +32,7 @@ THIRDS = {
     6: "left lower third",
 }
 THIRDS_OF = {RIGHT: (1, 2, 3), LEFT: (4, 5, 6)}
+THIRD_SIDES = {third: side for side, thirds in THIRDS_OF.items() for third in thirds}
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -102,6 +105,32 @@ def resample_labels(lungs: sitk.Image, grid: sitk.Image) -> sitk.Image:
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(grid)
     return image
+
+
+def labels_in_lungs(given: np.ndarray, lungs: sitk.Image, sides: Mapping[int, int]) -> np.ndarray:
+    """Labels of parts that fill the lungs exactly: a voxel without one gets that of the nearest voxel of its side.
+
+    Args:
+        given: labels `(z, y, x)` on the lungs' grid, 0 outside.
+        lungs: labels 1 right, 2 left.
+        sides: the side of each label.
+
+    Returns:
+        uint8 `(z, y, x)`; 0 outside the lungs, and in a lung of which no part is given.
+    """
+    labels = to_array(lungs)
+    result = np.zeros(labels.shape, dtype=np.uint8)
+    for side in SIDES:
+        inside = labels == side
+        own = np.isin(given, [label for label, of in sides.items() if of == side])
+        if not inside.any() or not own.any():
+            continue
+        box = bounding_box(inside | own)
+        nearest = ndimage.distance_transform_edt(
+            ~own[box], lungs.GetSpacing()[::-1], return_distances=False, return_indices=True
+        )
+        result[box] = np.where(inside[box], given[box][tuple(nearest)], result[box])
+    return result
 
 
 def normalised_position(labels: np.ndarray) -> np.ndarray:

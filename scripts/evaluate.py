@@ -15,6 +15,6 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.evaluate import collect
+        from ct2vq.evaluate.collect import collect
 
         collect(list(snakemake.input.cases), Path(snakemake.output.metrics))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
-from ct2vq.lungs import LOBE_SIDES, SIDES, THIRDS_OF
+from ct2vq.lungs import LOBE_SIDES, SIDES, THIRDS_OF, labels_in_lungs
 from ct2vq.volume import affine, from_array, require_same_grid, to_array
 
 
@@ -55,16 +54,4 @@ def lobes_in_lungs(lobes: sitk.Image, lungs: sitk.Image) -> sitk.Image:
         GeometryError: another grid.
     """
     require_same_grid(lobes, lungs, "the lobes", "the lungs")
-    given, sides = to_array(lobes), to_array(lungs)
-    result = np.zeros_like(given, dtype=np.uint8)
-    for side in SIDES:
-        inside = sides == side
-        own = np.isin(given, [lobe for lobe, of in LOBE_SIDES.items() if of == side])
-        if not inside.any() or not own.any():
-            continue
-        box = ndimage.find_objects((inside | own).astype(np.uint8))[0]
-        nearest = ndimage.distance_transform_edt(
-            ~own[box], lungs.GetSpacing()[::-1], return_distances=False, return_indices=True
-        )
-        result[box] = np.where(inside[box], given[box][tuple(nearest)], result[box])
-    return from_array(result, lungs)
+    return from_array(labels_in_lungs(to_array(lobes), lungs, LOBE_SIDES), lungs)

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ct2vq import cohort
 from ct2vq.baselines import FITS, FWHM_PER_SIGMA, HU_FWHM_MM, predict_baseline
@@ -36,12 +35,14 @@ from ct2vq.config import TARGETS
 from ct2vq.convert import convert_ct, convert_spect
 from ct2vq.crop.ct import crop_ct
 from ct2vq.crop.spect import normalise_spect
-from ct2vq.evaluate import compare_images
+from ct2vq.evaluate.regions import LUNGS, Regions
+from ct2vq.evaluate.scores import compare_images
+from ct2vq.evaluate.truth import LungInterpolator, without_hot_spots
 from ct2vq.files import read_json, replacing
 from ct2vq.inputs import CroppedCase
 from ct2vq.lungs import SIDES, bounding_box, normalised_position, smooth_in_lungs
 from ct2vq.split import assign_folds
-from ct2vq.volume import from_array, read_volume, require_same_grid, resample, to_array
+from ct2vq.volume import read_volume, resample, to_array
 
 #: truth volumes that are arms
 CEILINGS = {"noise_ceiling": "system", "visible_ceiling": "visible_system"}
@@ -106,18 +107,13 @@ def read_known_case(folder: Path, settings: Mapping[str, Any]) -> KnownCase:
     for target in TARGETS:
         images[target] = carry(volumes[target], grid, displacement, facts["motion"]["shift_mm"][target])
     labels, spacing = to_array(grid), float(grid.GetSpacing()[0])
-    known = _without_hot_spots(settings["crop"]["spect"])
+    known = without_hot_spots(settings["crop"]["spect"])
     for name, image in images.items():
         measured = name in TARGETS
         images[name] = normalise_spect(image, labels > 0, spacing, settings["crop"]["spect"] if measured else known)[0]
     targets = {target: images.pop(target) for target in TARGETS}
     cropped = CroppedCase(folder.name, to_array(ct), to_array(enhanced), labels, spacing, targets)
     return KnownCase(cropped, images)
-
-
-def _without_hot_spots(spect: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of normalisation for images without artefacts: whatever is bright in the truth is function."""
-    return {**spect, "hot_spots": {**spect["hot_spots"], "method": "none"}}
 
 
 def _converted(folder: Path, name: str, temporary: Path, settings: Mapping[str, Any]) -> sitk.Image:
@@ -128,37 +124,6 @@ def _converted(folder: Path, name: str, temporary: Path, settings: Mapping[str, 
     else:
         convert_spect(source, volume, sidecar, settings["convert"], folder.name, name)
     return read_volume(volume)
-
-
-class LungInterpolator:
-    """Linear interpolation between lung voxels only: motion and function end at the pleura.
-
-    Args:
-        lungs: labels on the grid of the volumes.
-        grid: labels on the new grid; a voxel outside the lungs takes the value of the nearest one inside.
-    """
-
-    def __init__(self, lungs: sitk.Image, grid: sitk.Image) -> None:
-        self.lungs, self.grid = lungs, grid
-        self.inside = to_array(lungs) > 0
-        self.weight = to_array(resample(from_array(self.inside.astype(np.float32), lungs), grid))
-        known = (self.weight > 1e-3) & (to_array(grid) > 0)
-        self.nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-
-    def __call__(self, image: sitk.Image) -> np.ndarray:
-        """The values of an image on the new grid, float32 `(z, y, x)`; of displacements `(z, y, x, 3)`.
-
-        Raises:
-            GeometryError: the image is not on the lungs' grid.
-        """
-        require_same_grid(self.lungs, image, "lungs", "image")
-        values = to_array(image).astype(np.float32)
-        mask, weight = self.inside, np.maximum(self.weight, 1e-3)
-        if values.ndim == 4:
-            mask, weight = mask[..., None], weight[..., None]
-        masked = sitk.GetImageFromArray(np.where(mask, values, np.float32(0)), isVector=values.ndim == 4)
-        masked.CopyInformation(self.lungs)
-        return (to_array(resample(masked, self.grid)) / weight)[tuple(self.nearest)]
 
 
 def carry(spect: sitk.Image, grid: sitk.Image, displacement: np.ndarray, shift_mm: Sequence[float]) -> np.ndarray:
@@ -320,7 +285,8 @@ def measure_fold(training: Sequence[Path], test: Sequence[Path], settings: Mappi
         test: stored cases that are measured.
         settings: a configuration; its block `evaluate` is used, of the function's thresholds the first.
     """
-    evaluation = settings["evaluate"] | {"function_thresholds": settings["evaluate"]["function_thresholds"][:1]}
+    thresholds = settings["evaluate"]["function_thresholds"][:1]
+    evaluation = settings["evaluate"] | {"function_thresholds": thresholds, "threshold_curve": []}
     known = [read_stored(path) for path in test]
     cases = {one.cropped.case_id: one.cropped for one in known}
     rows = []
@@ -328,12 +294,12 @@ def measure_fold(training: Sequence[Path], test: Sequence[Path], settings: Mappi
         case = cases[case_id]
         # the metrics look at nothing outside the lungs
         box = bounding_box(case.inside)
-        volume_ml = float(case.inside.sum()) * case.spacing_mm**3 / 1000
-        facts = compare_images(image[box], case.targets[target][box], case.inside[box], volume_ml, evaluation)
+        lungs = Regions({LUNGS: case.inside[box]}, case.spacing_mm)
+        facts = compare_images(image[box], case.targets[target][box], lungs, evaluation)
         rows += [
             (arm, case_id, target, "spect", fact["metric"], float(f"{fact['value']:.4g}"), fact["unit"])
             for fact in facts
-            if fact["metric"] in METRICS
+            if fact["metric"] in METRICS and fact["region"] == LUNGS
         ]
     return rows
 

@@ -36,9 +36,10 @@ from ct2vq.crop.grid import network_grid  # noqa: E402
 from ct2vq.crop.hot_spots import find_hot_spots, remove_hot_spots  # noqa: E402
 from ct2vq.crop.restore import WayBack  # noqa: E402
 from ct2vq.crop.spect import normalise_spect  # noqa: E402
+from ct2vq.evaluate.truth import LungInterpolator  # noqa: E402
 from ct2vq.files import read_json, write_json, write_tsv  # noqa: E402
 from ct2vq.lungs import fill_from_inside  # noqa: E402
-from ct2vq.simulate.ceilings import LungInterpolator, carry  # noqa: E402
+from ct2vq.simulate.ceilings import carry  # noqa: E402
 from ct2vq.volume import corners, from_array, make_grid, read_volume, resample, to_array  # noqa: E402
 
 COLUMNS = ["arm", "case", "target", "reference", "metric", "value", "unit"]

@@ -1,12 +1,18 @@
-# evaluate: every metric of every case, model and target, in the lungs on the network's grid.
+# evaluate: every number of every case, model and target, in the lungs and parts of them; the truth of simulated cases.
 
 
 rule evaluate_case:
     input:
         unpack(network_images),
+        unpack(evaluated_regions),
         lungs="results/crop/{case}/lungs.nii.gz",
+        truth="results/simulate/{case}/truth" if COHORT.simulated else [],
     output:
         metrics="results/evaluate/cases/{case}.tsv",
+        density="results/evaluate/density/{case}.tsv",
+        detection="results/evaluate/detection/{case}.tsv",
+        defects="results/evaluate/defects/{case}.tsv",
+        truth=EVALUATED_TRUTH,
     log:
         "logs/evaluate/{case}.log",
     benchmark:
@@ -20,6 +26,15 @@ rule evaluate_case:
     params:
         code=code_digest("scripts/evaluate_case.py"),
         settings=config["evaluate"],
+        arms=vq_arms(MODELS),
+        truth=(
+            {
+                "spect": config["crop"]["spect"],
+                "modulate": config["register"]["modulate"],
+            }
+            if COHORT.simulated
+            else None
+        ),
     script:
         "../../scripts/evaluate_case.py"
 
