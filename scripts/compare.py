@@ -15,14 +15,15 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.compare import compare_models
+        from ct2vq.compare.study import compare_models
 
         compare_models(
             Path(snakemake.input.metrics),
             {name: Path(path) for name, path in snakemake.output.items()},
             snakemake.params.settings,
             patients=snakemake.params.patients,
-            models=snakemake.params.models,
-            definition=snakemake.params.definition,
+            kinds=snakemake.params.kinds,
+            targets=snakemake.params.targets,
+            threshold=snakemake.params.threshold,
             seed=snakemake.params.seed,
         )

@@ -1,35 +1,29 @@
-"""Statistics against other people's implementations, a published example and brute force; patients are the unit."""
+"""Statistics of one comparison against other people's implementations, a published example and brute force."""
 
 from __future__ import annotations
 
 import gc
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import PermutationMethod, bootstrap, rankdata, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from ct2vq.compare import (
-    against_baselines,
+from ct2vq.compare.paired import (
     bootstrap_mean,
-    compare_models,
-    compare_pairs,
+    equivalence,
     hodges_lehmann,
     holm,
     paired_statistics,
-    patient_values,
     rank_biserial,
+    resamples,
     signed_rank_distribution,
-    summarise,
-    summary_lines,
 )
 from ct2vq.config import complete_config
-from ct2vq.files import read_tsv, write_tsv
 
 SETTINGS = complete_config({"study": "x", "compare": {"bootstrap": 200}})["compare"]
 GENERATOR = np.random.default_rng
@@ -46,7 +40,7 @@ def no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def statistics(first: np.ndarray, second: np.ndarray | float = 0.0, **settings: float) -> dict:
     paired = pd.DataFrame({"first": np.asarray(first, dtype=float), "second": np.asarray(second, dtype=float)})
-    return paired_statistics(paired, SETTINGS | settings, GENERATOR(0))
+    return paired_statistics(paired, SETTINGS | settings, 0)
 
 
 def exact_p(d: np.ndarray) -> float:
@@ -69,14 +63,14 @@ def test_the_example_of_hollander_and_wolfe() -> None:
     assert result["rank_biserial"] == pytest.approx((40 - 5) / 45)
 
 
-@given(st.integers(0, 10**6), st.integers(5, 60))
+@given(st.integers(0, 10**6), st.one_of(st.integers(5, 60), st.sampled_from([98, 200, 201, 260])))
 def test_wilcoxon_is_scipys_on_plain_data(seed: int, n: int) -> None:
     first, second = GENERATOR(seed).normal(size=(2, n)) + np.array([[0.2], [0.0]])
     result = statistics(first, second)
-    expected = wilcoxon(first, second, method="exact" if n <= 50 else "asymptotic")
+    expected = wilcoxon(first, second, method="exact" if n <= 200 else "asymptotic")
     assert result["p"] == pytest.approx(expected.pvalue, rel=1e-6)
     assert (result["n"], result["zeros"], result["excluded"]) == (n, 0, 0)
-    assert result["method"] == ("exact" if n <= 50 else "normal approximation")
+    assert result["method"] == ("exact" if n <= 200 else "normal approximation")
     swapped = statistics(second, first)
     assert swapped["p"] == pytest.approx(result["p"])
     assert swapped["hodges_lehmann"] == pytest.approx(-result["hodges_lehmann"])
@@ -106,13 +100,22 @@ def test_p_is_never_below_what_so_few_patients_allow() -> None:
             assert ("cannot be below" in result["note"]) == (n <= 5)
 
 
-def test_many_ties_are_approximate_and_say_so() -> None:
-    d = np.round(GENERATOR(0).normal(0.3, 1, 40), 1)
+def test_ties_and_zeros_of_many_patients_are_exact_too() -> None:
+    d = np.round(GENERATOR(0).normal(0.3, 1, 12), 1)
     d[:3] = 0
     result = statistics(d)
-    expected = wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue
-    assert result["p"] == pytest.approx(expected)
-    assert result["method"] == "normal approximation (zeros by Pratt)"
+    assert result["p"] == pytest.approx(exact_p(d))
+    assert result["p"] == pytest.approx(wilcoxon(d, zero_method="pratt", method=PermutationMethod()).pvalue)
+    assert result["method"] == "exact, ties at mean ranks, zeros by Pratt"
+
+
+def test_the_exact_p_with_ties_approaches_the_normal_one() -> None:
+    d = np.round(GENERATOR(1).normal(0.1, 1, 150), 1)
+    assert statistics(d)["p"] == pytest.approx(wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue, rel=0.02)
+    many = np.round(GENERATOR(1).normal(0.1, 1, 250), 1)
+    result = statistics(many)
+    assert result["p"] == pytest.approx(wilcoxon(many, zero_method="pratt", method="asymptotic").pvalue)
+    assert result["method"].startswith("normal approximation, ties")
 
 
 def test_round_off_makes_no_difference() -> None:
@@ -205,125 +208,75 @@ def test_holm_by_hand() -> None:
 @given(st.integers(0, 999), st.integers(2, 30))
 def test_the_bootstrap_interval(seed: int, n: int) -> None:
     x = GENERATOR(seed).normal(size=n)
-    low, high = bootstrap_mean(x, SETTINGS, GENERATOR(1))
-    assert (low, high) == bootstrap_mean(x, SETTINGS, GENERATOR(1))
+    low, high = bootstrap_mean(x, SETTINGS, 1)
+    assert (low, high) == bootstrap_mean(x, SETTINGS, 1)
     assert x.min() <= low <= high <= x.max()
-    assert np.isnan(bootstrap_mean(x[:1], SETTINGS, GENERATOR(1))).all()
-    assert np.isnan(bootstrap_mean(x, SETTINGS | {"bootstrap": 0}, GENERATOR(1))).all()
+    assert np.isnan(bootstrap_mean(x[:1], SETTINGS, 1)).all()
+    assert np.isnan(bootstrap_mean(x, SETTINGS | {"bootstrap": 0}, 1)).all()
 
 
-MODELS = {"ddran": "ran", "ran_perfusion": "ran", "ran_ventilation": "ran", "mean_map": "mean_map"}
+def test_the_bootstrap_interval_is_scipys() -> None:
+    x = GENERATOR(3).normal(0.5, 1, 40)
+    ours = bootstrap_mean(x, SETTINGS | {"bootstrap": 20000}, 1)
+    theirs = bootstrap((x,), np.mean, n_resamples=20000, method="percentile", rng=GENERATOR(0)).confidence_interval
+    np.testing.assert_allclose(ours, theirs, atol=0.02)
 
 
-def metrics_table(cases: list[str], seed: int = 0) -> pd.DataFrame:
-    generator = GENERATOR(seed)
-    rows = []
-    for case_id, model, target in product(cases, MODELS, ("perfusion", "ventilation")):
-        if model.startswith("ran_") and not model.endswith(target):
-            continue
-        for metric in ("ssim", "spearman", "dice_low", "dice_high", "volume_low_image"):
-            for definition in ("p40", "p25_p75") if metric[:4] in ("dice", "volu") else ("",):
-                value = generator.uniform(0.3, 0.9) - 0.3 * (model == "mean_map")
-                rows.append((case_id, model, target, metric, "lungs", definition, "spect", value, "1", ""))
-    columns = ["case_id", "model", "target", "metric", "region", "definition", "reference", "value", "unit", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+def test_samples_depend_on_seed_and_size_only() -> None:
+    np.testing.assert_array_equal(resamples(7, 50, 3), resamples(7, 50, 3).copy())
+    first = resamples(7, 50, 3).copy()
+    resamples.cache_clear()
+    resamples(9, 50, 3)
+    np.testing.assert_array_equal(resamples(7, 50, 3), first)
+    assert (resamples(7, 50, 4) != first).any()
+    assert set(np.unique(first)) == set(range(7))
 
 
-CASES = [f"c{n}" for n in range(8)]
-PATIENTS = {case: f"p{n // 2}" for n, case in enumerate(CASES)}
+def test_all_zeros_are_no_test_but_a_difference_of_none() -> None:
+    result = statistics(np.zeros(6))
+    assert np.isnan(result["p"]) and np.isnan(result["rank_biserial"])
+    assert (result["hodges_lehmann"], result["ci_low"], result["ci_high"]) == (0, 0, 0)
+    assert (result["zeros"], result["note"]) == (6, "no differences to test")
 
 
-def test_patients_are_averaged_first() -> None:
-    table = metrics_table(CASES)
-    values = patient_values(table, PATIENTS, "p40")
-    assert set(values["patient"]) == set(PATIENTS.values())
-    assert set(values["definition"]) == {"", "p40"}
-    assert not values.duplicated(["model", "target", "metric", "patient"]).any()
-    key = (table["model"] == "ddran") & (table["target"] == "perfusion") & (table["metric"] == "ssim")
-    two = table[key & table["case_id"].isin(["c0", "c1"])]["value"].mean()
-    row = values.query("model == 'ddran' and target == 'perfusion' and metric == 'ssim' and patient == 'p0'")
-    assert row["value"].item() == pytest.approx(two)
-    pairs = compare_pairs(values, SETTINGS, 1)
-    assert set(pairs["n"]) == {4}, "four patients, not eight cases"
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_few_patients_have_an_infinite_interval(n: int) -> None:
+    result = statistics(np.arange(1.0, n + 1))
+    assert np.isinf([result["ci_low"], result["ci_high"]]).all(), "2 / 2**5 is more than 5 %"
+    assert result["p"] == pytest.approx(2.0 ** (1 - n))
+    assert equivalence(np.zeros(n), 0.1, SETTINGS)["equivalent"] == ("yes" if n == 5 else "no"), "2 / 2**5 < 10 %"
 
 
-def run(
-    folder: Path, table: pd.DataFrame, patients: dict[str, str], settings: dict = SETTINGS
-) -> dict[str, pd.DataFrame]:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tsv(table, folder / "metrics.tsv")
-    outputs = {name: folder / f"{name}.tsv" for name in ("summary", "pairs", "baselines")}
-    compare_models(
-        folder / "metrics.tsv", outputs, settings, patients=patients, models=MODELS, definition="p40", seed=1
-    )
-    return {name: read_tsv(path) for name, path in outputs.items()}
+def test_equivalence_is_two_one_sided_tests() -> None:
+    """The interval inside the margin, and both one-sided exact tests below 5 %, say the same of 300 samples."""
+    said = {"yes": 0, "no": 0}
+    for seed in range(300):
+        d = GENERATOR(seed).normal(GENERATOR(seed + 1000).uniform(-0.6, 0.6), 0.8, 12)
+        upper = wilcoxon(d - 0.5, alternative="less", method="exact").pvalue
+        lower = wilcoxon(d + 0.5, alternative="greater", method="exact").pvalue
+        found = equivalence(d, 0.5, SETTINGS)["equivalent"]
+        assert (found == "yes") == (max(upper, lower) < 0.05), seed
+        said[found] += 1
+    assert min(said.values()) > 20
 
 
-def test_names_that_look_like_numbers_give_the_same_statistics(tmp_path: Path) -> None:
-    numbered = {case: f"{n:03d}" for n, case in enumerate(CASES)}
-    table = metrics_table(CASES)
-    plain = run(tmp_path / "a", table, PATIENTS)
-    renamed = table.assign(case_id=table["case_id"].map(numbered))
-    odd = run(tmp_path / "b", renamed, {numbered[case]: f"{n // 2:02d}" for n, case in enumerate(CASES)})
-    for name in plain:
-        pd.testing.assert_frame_equal(plain[name], odd[name])
+@pytest.mark.parametrize("shape", ["normal", "heavy", "coarse"])
+def test_equivalence_is_claimed_falsely_no_more_often_than_its_level(shape: str) -> None:
+    """At a true difference of just the margin TOST claims equivalence in at most 5 % of samples."""
+    generator, samples, claims = GENERATOR(5), 2000, 0
+    for _ in range(samples):
+        d = generator.normal(0, 0.3, 15) if shape != "heavy" else 0.2 * generator.standard_t(3, 15)
+        d = np.round(d, 1) + 0.5 if shape == "coarse" else d + 0.5
+        claims += equivalence(d, 0.5, SETTINGS)["equivalent"] == "yes"
+    assert claims / samples <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / samples)
+    assert shape == "coarse" or claims / samples > 0.03, "nor is it needlessly timid"
 
 
-def test_the_same_seed_gives_the_same_bytes_and_the_order_of_cases_does_not_matter(tmp_path: Path) -> None:
-    table = metrics_table(CASES)
-    a, b = run(tmp_path / "a", table, PATIENTS), run(tmp_path / "b", table, PATIENTS)
-    for name in a:
-        assert (tmp_path / "a" / f"{name}.tsv").read_bytes() == (tmp_path / "b" / f"{name}.tsv").read_bytes()
-        pd.testing.assert_frame_equal(a[name], b[name])
-
-
-def test_the_summary() -> None:
-    values = patient_values(metrics_table(CASES), PATIENTS, "p40")
-    summary = summarise(values, SETTINGS, 1).set_index(["model", "target", "metric"])
-    for key, group in values.groupby(["model", "target", "metric"]):
-        row = summary.loc[key]
-        assert row["mean"] == pytest.approx(group["value"].mean())
-        assert row["sd"] == pytest.approx(group["value"].std())
-        assert row["median"] == pytest.approx(group["value"].median())
-        assert row["ci_low"] <= row["mean"] <= row["ci_high"]
-        assert (row["n"], row["missing"]) == (4, 0)
-
-
-def test_a_metric_that_is_missing_everywhere(tmp_path: Path) -> None:
-    table = metrics_table(CASES)
-    table.loc[(table["metric"] == "dice_low") & (table["model"] == "ddran"), "value"] = np.nan
-    tables = run(tmp_path, table, PATIENTS)
-    row = tables["summary"].query("model == 'ddran' and metric == 'dice_low'").iloc[0]
-    assert (row["n"], row["missing"]) == (0, 4)
-    assert np.isnan(row["mean"])
-    pairs = tables["pairs"].query("metric == 'dice_low'")
-    assert pairs["p"].isna().all()
-    assert pairs["p_holm"].isna().all()
-    assert set(pairs["excluded"]) == {4}
-    lines = summary_lines(tables["summary"])
-    assert "nan" in next(line for line in lines if line.startswith("ddran"))
-
-
-def test_a_study_without_pairs_and_one_of_a_single_target(tmp_path: Path) -> None:
-    tables = run(tmp_path / "a", metrics_table(CASES), PATIENTS, SETTINGS | {"pairs": []})
-    assert len(tables["pairs"]) == 0
-    assert {"p", "p_holm", "hodges_lehmann"} <= set(tables["pairs"].columns)
-    table = metrics_table(CASES)
-    ventilation = run(tmp_path / "b", table[table["target"] == "ventilation"], PATIENTS)
-    perfusion = ventilation["pairs"].query("target == 'perfusion'")
-    assert set(perfusion["n"]) == {0}
-    assert perfusion["p"].isna().all()
-
-
-def test_every_network_beside_the_best_baseline() -> None:
-    values = patient_values(metrics_table(CASES), PATIENTS, "p40")
-    table = against_baselines(values, MODELS)
-    assert set(table["best_baseline"]) == {"mean_map"}
-    assert list(table["network"]) == ["ddran", "ran_perfusion", "ddran", "ran_ventilation"]
-    for row in table.itertuples():
-        assert row.difference == pytest.approx(row.mean_spearman - row.baseline_mean_spearman)
-        assert row.beats == ("yes" if row.difference > 0 else "no")
-        assert row.n == 4
-    none = against_baselines(values[values["model"] != "mean_map"], MODELS)
-    assert len(none) == 0
-    assert list(none.columns) == list(table.columns)
+def test_equivalence_by_hand() -> None:
+    # n = 5: 90 % from the outermost Walsh averages, 2 / 2**5 = 6.25 %
+    d = np.array([-0.01, 0.0, 0.01, 0.02, 0.03])
+    result = equivalence(d, 0.05, SETTINGS)
+    assert result == {"margin": 0.05, "equivalence_low": -0.01, "equivalence_high": 0.03, "equivalent": "yes"}
+    assert equivalence(d, 0.03, SETTINGS)["equivalent"] == "no", "at the margin is not inside it"
+    assert equivalence(d, None, SETTINGS)["equivalent"] == ""
+    assert equivalence(d[:0], 0.03, SETTINGS)["equivalent"] == ""
