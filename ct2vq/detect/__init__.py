@@ -1,0 +1,1 @@
+"""Stage `detect`: how well a synthesised image tells low function, disease and defects."""
