@@ -15,32 +15,23 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.plots import draw_cohort, draw_metrics, draw_training
+        from ct2vq.figures import Look
+        from ct2vq.plots.study import draw_study
 
         params = snakemake.params
-        draw_metrics(
-            snakemake.input.metrics,
-            snakemake.input.pairs,
-            snakemake.input.folds,
-            snakemake.output.metrics,
-            labels=params.labels,
-            networks=params.networks,
+        inputs = dict(snakemake.input.items())
+        density, histories = inputs.pop("density"), inputs.pop("histories")
+        draw_study(
+            inputs,
+            density,
+            histories,
+            {name: path for name, path in snakemake.output.items() if not name.endswith("_files")},
+            Look(params.labels, params.networks, params.simulated, params.figure),
             definition=params.definition,
-            simulated=params.simulated,
-            figure=params.figure,
-        )
-        draw_training(
-            snakemake.input.histories,
-            snakemake.output.training,
-            labels=params.labels,
-            networks=params.networks,
-            simulated=params.simulated,
-            figure=params.figure,
-        )
-        draw_cohort(
-            params.flow,
-            snakemake.input.folds,
-            snakemake.output.cohort,
-            simulated=params.simulated,
-            figure=params.figure,
+            flow=params.flow,
+            diagnoses=params.diagnoses,
+            flags=params.flags,
+            pairs=params.pairs,
+            confidence=params.confidence,
+            seed=params.seed,
         )
