@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-discover bench-segment realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-evaluate bench-discover bench-segment realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -89,6 +89,10 @@ bench-segment: $(READY)  ## compare lungs with contours by hand and with the tru
 
 bench-crop: $(READY)  ## measure crop's round trip and hot spots (STUDY=a run of config/simulated-study.yaml): docs/benchmarks/crop.tsv
 	$(BIN)/python docs/benchmarks/run_crop.py --study $(STUDY)
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-evaluate: $(READY)  ## measure the evaluation of a case (STUDY=directory of a finished demo): docs/benchmarks/evaluate.tsv
+	$(BIN)/python docs/benchmarks/run_evaluate.py --study $(STUDY)
 	$(BIN)/python docs/make_benchmarks.py
 
 bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/discover.tsv

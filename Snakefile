@@ -26,6 +26,8 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/synthesize.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/detect.smk"
+include: "workflow/rules/sensitivity.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 
@@ -36,3 +38,5 @@ rule all:
         "results/report/index.html",
         "results/evaluate/metrics.tsv",
         "results/compare/pairs.tsv",
+        "results/compare/sensitivity.tsv",
+        "results/compare/detection.tsv",

@@ -161,6 +161,7 @@ def _common_header(weights: list[Path]) -> dict[str, Any]:
 def _draw(files: Mapping[str, Path], images: Mapping[str, Path], model: str, simulated: bool, figure: Path) -> Path:
     from ct2vq.panels import draw_case
 
+    settings = complete_config({"study": "apply"})
     draw_case(
         {f"{model}_{target}": path for target, path in images.items()},
         files["ct"],
@@ -170,7 +171,9 @@ def _draw(files: Mapping[str, Path], images: Mapping[str, Path], model: str, sim
         diagnosis="",
         labels={model: model.replace("_", " ")},
         networks=[model],
+        arms={model: dict.fromkeys(images, model)},
+        defects=settings["evaluate"]["defects"],
         simulated=simulated,
-        figure=complete_config({"study": "apply"})["report"]["figure"],
+        figure=settings["report"]["figure"],
     )
     return figure

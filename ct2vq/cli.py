@@ -51,7 +51,7 @@ def summary(
     results: Annotated[Path, typer.Argument(help="folder of results")] = Path("results"),
 ) -> None:
     """Print the report's path and a table model x target."""
-    from ct2vq.compare import summary_lines
+    from ct2vq.compare.summary import summary_lines
     from ct2vq.files import read_tsv
 
     table = results / "compare" / "summary.tsv"

@@ -22,15 +22,38 @@ SCHEMAS = Path(__file__).resolve().parents[1] / "workflow" / "schemas"
 TARGETS = ("perfusion", "ventilation")
 NETWORK_KINDS = ("ran",)
 #: what stands beside the models' names in tables and inputs
-RESERVED_NAMES = ("spect", "truth", "truth_visible", "ct", "lungs")
+RESERVED_NAMES = (
+    "spect",
+    "truth",
+    "truth_visible",
+    "noise_ceiling",
+    "visible_ceiling",
+    "findings",
+    "ct",
+    "lungs",
+    "regions",
+    "lobes",
+)
+#: keys of `register` that measure a registration and change none
+ONLY_JUDGED_BY = ("flags", "refuse", "simulated_landmarks")
+#: the study's own SPECT among the alternatives
+OWN_SPECT = "study"
 
 
 @cache
 def config_schema() -> dict[str, Any]:
-    """The schema of the configuration; a model's `training` takes the keys of `train`, without their defaults."""
+    """The schema of the configuration, with the keys of blocks that override others (without defaults of their own)."""
     schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text(encoding="utf-8"))
-    training = schema["properties"]["models"]["additionalProperties"]["properties"]["training"]
-    training["properties"] = _without_defaults(schema["properties"]["train"]["properties"])
+    blocks = schema["properties"]
+    training = blocks["models"]["additionalProperties"]["properties"]["training"]
+    training["properties"] = _without_defaults(blocks["train"]["properties"])
+    alternative = blocks["sensitivity"]["properties"]["spect"]["additionalProperties"]["properties"]
+    registration = _without_defaults(blocks["register"]["properties"])
+    alternative["register"]["properties"] = {
+        key: value for key, value in registration.items() if key not in ONLY_JUDGED_BY
+    }
+    spect = _without_defaults(blocks["crop"]["properties"]["spect"]["properties"])
+    alternative["crop"]["properties"]["spect"]["properties"] = spect
     return schema
 
 
@@ -90,9 +113,56 @@ def model_training(config: dict[str, Any], model: str) -> dict[str, Any]:
     return _merged(config["train"], config["models"][model].get("training", {}))
 
 
+def alternative_spect(config: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    """Blocks `register` and `crop.spect` of an alternative of `sensitivity.spect`: the study's, with its overrides.
+
+    Returns:
+        Keys `register` and `spect`.
+    """
+    override = config["sensitivity"]["spect"][name]
+    return {
+        "register": _merged(config["register"], override.get("register", {})),
+        "spect": _merged(config["crop"]["spect"], override.get("crop", {}).get("spect", {})),
+    }
+
+
 def models_for(config: dict[str, Any], target: str) -> list[str]:
     """The models that predict a target, in the order of the configuration."""
     return [name for name, model in config["models"].items() if target in model["targets"]]
+
+
+def vq_arms(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """What predicts ventilation and perfusion together: the model of each target, by the name of the arm.
+
+    An arm is a model with both targets, or a pair `<stem>_perfusion` and `<stem>_ventilation` of models of one target
+    each, called `<stem>`; where a model of that name has both targets itself, the pair is left out.
+
+    Args:
+        models: config block `models`.
+    """
+    arms = {
+        name: dict.fromkeys(TARGETS, name) for name, model in models.items() if set(TARGETS) <= set(model["targets"])
+    }
+    for name in models:
+        stem = name.removesuffix(f"_{TARGETS[0]}")
+        pair = {target: f"{stem}_{target}" for target in TARGETS}
+        told = all(list(models.get(one, {}).get("targets", ())) == [target] for target, one in pair.items())
+        if stem != name and told and stem not in RESERVED_NAMES:
+            arms.setdefault(stem, pair)
+    return arms
+
+
+def detection_definitions(evaluate: Mapping[str, Any]) -> list[str]:
+    """Names of the thresholds that say what low function is when images are judged as a test for it.
+
+    Args:
+        evaluate: config block `evaluate`.
+    """
+    if evaluate["detection_definitions"] is not None:
+        return list(evaluate["detection_definitions"])
+    thresholds = evaluate["function_thresholds"]
+    absolute = [entry["name"] for entry in thresholds if entry.get("method") == "percent_of_maximum"]
+    return list(dict.fromkeys([thresholds[0]["name"], *absolute[:1]]))
 
 
 def tells_lobes(config: dict[str, Any]) -> bool:
@@ -235,16 +305,8 @@ def _simulation_contradictions(config: dict[str, Any]) -> list[str]:
 
 def _contradictions(config: dict[str, Any]) -> list[str]:
     """What a schema cannot say."""
-    problems = []
-    names = [threshold["name"] for threshold in config["evaluate"]["function_thresholds"]]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"key `evaluate.function_thresholds`: two are called `{name}`")
-    for threshold in config["evaluate"]["function_thresholds"]:
-        if threshold["low"] > threshold["high"]:
-            problems.append(
-                f"key `evaluate.function_thresholds`: `{threshold['name']}` has low {threshold['low']} above "
-                f"high {threshold['high']}, so a voxel would be both"
-            )
+    problems = _threshold_problems(config["evaluate"])
+    problems += _case_level_problems(config["detect"])
     crop = config["crop"]
     for key, (low, high) in (
         ("window_hu", crop["window_hu"]),
@@ -256,6 +318,7 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     problems += _wrong_patterns(config)
     problems += _simulation_contradictions(config)
     problems += _unknown_pairs(config)
+    problems += _wrong_alternatives(config)
     for name, model in config["models"].items():
         if name in RESERVED_NAMES:
             problems.append(f"key `models.{name}`: `{name}` names a kind of image in the tables; choose another name")
@@ -269,12 +332,78 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _case_level_problems(detect: dict[str, Any]) -> list[str]:
+    """Classifications of cases that share a name could not be told apart in the tables."""
+    names = [rule["name"] for rule in detect["case_level"]]
+    return [
+        f"key `detect.case_level`: two are called `{name}`" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+
+
+def _threshold_problems(evaluate: dict[str, Any]) -> list[str]:
+    """Thresholds of function that have no meaning, or that make a voxel both low and high."""
+    key, thresholds = "key `evaluate.function_thresholds`", evaluate["function_thresholds"]
+    names = [threshold["name"] for threshold in thresholds]
+    problems = [f"{key}: two are called `{name}`" for name in sorted({n for n in names if names.count(n) > 1})]
+    for threshold in thresholds:
+        if threshold["name"].startswith("curve_p"):
+            problems.append(f"{key}: `{threshold['name']}` is a name of the threshold curve; choose another one")
+        problem = _threshold_problem(threshold)
+        if problem:
+            problems.append(f"{key}: `{threshold['name']}` {problem}")
+    for name in evaluate["detection_definitions"] or []:
+        if name not in names:
+            problems.append(
+                f"key `evaluate.detection_definitions`: `{name}` is no name in `evaluate.function_thresholds`"
+                + _suggest(name, names)
+            )
+    return problems
+
+
+def _threshold_problem(threshold: dict[str, Any]) -> str:
+    method, percents = threshold.get("method", "percentile"), [key for key in ("low", "high") if key in threshold]
+    if method == "equal_volumes":
+        if percents:
+            return "has method equal_volumes, which takes thirds; leave out `low` and `high`"
+        if threshold.get("cut") == "reference":
+            return "has method equal_volumes, whose volumes one cut for both images would not make equal"
+        return ""
+    if len(percents) < 2:
+        return "needs `low` and `high`"
+    low, high = threshold["low"], threshold["high"]
+    if method == "activity" and low < high:
+        return (
+            f"has low {low} below high {high}, so a voxel would be both: the voxels that hold {high} % of the "
+            f"activity reach outside those that hold {low} %"
+        )
+    if method != "activity" and low > high:
+        return f"has low {low} above high {high}, so a voxel would be both"
+    return ""
+
+
 def _wrong_patterns(config: dict[str, Any]) -> list[str]:
     try:
         re.compile(config["convert"]["limits"]["kernels"] or "")
     except re.error as error:
         return [f"key `convert.limits.kernels`: no regular expression: {error}"]
     return []
+
+
+def _wrong_alternatives(config: dict[str, Any]) -> list[str]:
+    sensitivity, known = config["sensitivity"], [one["name"] for one in config["evaluate"]["function_thresholds"]]
+    problems = [
+        f"key `sensitivity.definitions`: `{name}` is not in `evaluate.function_thresholds`{_suggest(name, known)}"
+        for name in sensitivity["definitions"] or ()
+        if name not in known
+    ]
+    if OWN_SPECT in sensitivity["spect"]:
+        problems.append(f"key `sensitivity.spect.{OWN_SPECT}`: the study's own SPECT has this name; choose another")
+    for name in sensitivity["spect"]:
+        low, high = alternative_spect(config, name)["spect"]["hot_spots"]["neighbourhood_mm"]
+        if low >= high:
+            key = f"sensitivity.spect.{name}.crop.spect.hot_spots.neighbourhood_mm"
+            problems.append(f"key `{key}`: it runs from {low} to {high}; the first must be the smaller")
+    return problems
 
 
 def _unknown_pairs(config: dict[str, Any]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +69,15 @@ def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
 
 
+def write_rows(rows: Iterable[Sequence[Any]], columns: Sequence[str], path: str | Path) -> None:
+    """Write rows as `write_tsv` writes a table, byte for byte, without pandas, which takes long to import."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow("n/a" if value is None or value != value else value for value in row)
+
+
 def read_tsv(path: str | Path, **kwargs: Any) -> pd.DataFrame:
     """Read a table written by `write_tsv`; `n/a` is missing, identifiers are text even if they look like numbers."""
     import pandas as pd
@@ -75,6 +86,12 @@ def read_tsv(path: str | Path, **kwargs: Any) -> pd.DataFrame:
     if isinstance(dtype, dict):
         dtype = dict.fromkeys(IDENTIFIERS, str) | dtype
     return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=dtype, **kwargs)
+
+
+def copy_file(source: str | Path, copy: str | Path) -> None:
+    """Copy a file's content atomically."""
+    with replacing(copy) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def sha256_file(path: str | Path) -> str:

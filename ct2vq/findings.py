@@ -47,7 +47,9 @@ def p_value(value: Any) -> str:
 
 
 def interval(low: Any, high: Any) -> str:
-    """`low to high`, or `n/a`."""
+    """`low to high`, or `n/a`; so few patients that no interval has the wanted level have an unbounded one."""
+    if not pd.isna(low) and math.isinf(low):
+        return "unbounded"
     return "n/a" if pd.isna(low) or pd.isna(high) else f"{number(low)} to {number(high)}"
 
 
@@ -56,8 +58,17 @@ def mean_and_sd(mean: Any, sd: Any, digits: int = 3) -> str:
     return number(mean, digits) if pd.isna(sd) else f"{number(mean, digits)} ± {number(sd, digits)}"
 
 
+def in_lungs(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the lungs and against SPECT, where a table has other regions and references too."""
+    for column, wanted in (("region", "lungs"), ("reference", "spect")):
+        if column in table:
+            table = table[table[column] == wanted]
+    return table
+
+
 def select_row(summary: pd.DataFrame, model: str, target: str, metric: str, definition: str) -> pd.Series | None:
-    """The row of the summary for a model, target and metric; Dice rows by the threshold's name."""
+    """The summary's row of a model, target and metric in the lungs against SPECT; Dice rows by the threshold's name."""
+    summary = in_lungs(summary)
     rows = summary[(summary["model"] == model) & (summary["target"] == target) & (summary["metric"] == metric)]
     if metric.startswith("dice_"):
         rows = rows[rows["definition"] == definition]
@@ -134,6 +145,7 @@ def pair_size(pair: Any, summary: pd.DataFrame, definition: str) -> str:
 
 def main_pairs(pairs: pd.DataFrame, definition: str) -> pd.DataFrame:
     """The tests of the metrics on the page: Dice rows only by the first threshold."""
+    pairs = in_lungs(pairs)
     is_dice = pairs["metric"].str.startswith("dice_")
     return pairs[pairs["metric"].isin(METRIC_NAMES) & (~is_dice | (pairs["definition"] == definition))]
 

@@ -25,12 +25,19 @@ def template(name: str, **filters: Any) -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.filters |= filters
+    # models and metrics stand in the study's order, in data for scripts too
+    environment.policies["json.dumps_kwargs"] = {}
     return environment.get_template(name)
 
 
 def style() -> str:
     """The style sheet, which stands in every page: a page is one file."""
     return (RESOURCES / "report" / "style.css").read_text(encoding="utf-8")
+
+
+def script(name: str) -> str:
+    """A classic script of `resources/report`, which stands in the page."""
+    return (RESOURCES / "report" / name).read_text(encoding="utf-8")
 
 
 def link(path: str | Path, page: str | Path) -> str:

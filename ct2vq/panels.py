@@ -7,6 +7,7 @@ up on axial and left on sagittal images, the head is up on coronal and sagittal 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from matplotlib.figure import Figure
 from ct2vq.config import TARGETS
 from ct2vq.errors import Ct2vqError
 from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
-from ct2vq.volume import make_grid, read_volume, require_same_grid, resample, to_array
+from ct2vq.metrics.defects import read_rule, relative_to_normal
+from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array
 
 #: finer than the pixels of a figure (350 mm on some 250 pixels)
 PIXEL_MM = 1.0
@@ -33,6 +35,12 @@ POSTERIOR_SHARE = 0.08
 #: SPECT is shown relative to this percentile in the lungs, as it is normalised for the networks
 PERCENTILE = 99.0
 SCALE_LABEL = "relative to the 99th percentile in the lungs"
+#: readable with every common colour blindness: blue below, red above (ColorBrewer, Harrower & Brewer 2003)
+DIFFERENCE_COLOURS = "RdBu_r"
+#: half of the scale of function; in V - Q half of the mean of normal lung, below which a voxel is low
+LARGEST_DIFFERENCE = 0.5
+DIFFERENCES = Normalize(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
+DIFFERENCE_LABEL = "difference: synthesised − SPECT; V − Q relative to normal lung"
 AIR_HU = -1024.0
 #: axes x, y, z of the patient (LPS) that a plane shows as columns and rows, and the letters at its left and right
 PLANES = {
@@ -115,6 +123,33 @@ def _lung_box(lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return points.min(axis=0), points.max(axis=0), points.mean(axis=0), (right if len(right) else points).mean(axis=0)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One image of a row.
+
+    Attributes:
+        title: stands above it.
+        volume: values on the CT's grid.
+        kind: `function` (0..1) or `difference` (about 0, shown up to ± `LARGEST_DIFFERENCE`).
+        synthetic: whether a model made it, which is burnt in.
+    """
+
+    title: str
+    volume: sitk.Image
+    kind: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of images of one plane: the CT first, or nothing; a place may be empty."""
+
+    label: str
+    plane: Plane
+    with_ct: bool
+    images: Sequence[Shown | None]
+
+
 def draw_case(
     images: Mapping[str, str | Path],
     ct: str | Path,
@@ -125,10 +160,12 @@ def draw_case(
     diagnosis: str,
     labels: Mapping[str, str],
     networks: Sequence[str],
+    arms: Mapping[str, Mapping[str, str]],
+    defects: Mapping[str, Any],
     simulated: bool,
     figure: Mapping[str, Any],
 ) -> None:
-    """CT, SPECT and the networks' images of a case, coronal and axial, a pair of rows for each target.
+    """CT, SPECT and the networks' images of a case, coronal and axial, with differences, and V - Q.
 
     Args:
         images: paths of volumes on the CT's grid, named `spect_<target>` (counts) and `<model>_<target>` (0..1).
@@ -139,6 +176,8 @@ def draw_case(
         diagnosis: in the title.
         labels: name of each model in titles.
         networks: models to show, in this order; the others are left out.
+        arms: the models of each target that make V - Q together (`ct2vq.config.vq_arms`).
+        defects: config `evaluate.defects`, on which normal lung V - Q is normalised.
         simulated: whether the patients are simulated.
         figure: the `report.figure` block of the configuration.
 
@@ -148,61 +187,123 @@ def draw_case(
     ct_image, lung_image = read_volume(ct), read_volume(lungs)
     require_same_grid(lung_image, ct_image, "the lung mask", "the CT")
     planes = planes_through(lung_image, ("coronal", "axial"))
-    rows = []
-    for target in TARGETS:
-        shown = [name for name in ("spect", *networks) if f"{name}_{target}" in images]
-        if not shown:
-            continue
-        volumes = {name: _function(images[f"{name}_{target}"], ct_image, lung_image, name) for name in shown}
-        rows += [(target, plane, volumes) for plane in planes]
-    columns = 1 + max(len(volumes) for _, _, volumes in rows)
+    names = {"spect": "SPECT"} | {name: labels[name] for name in networks}
+    volumes = {
+        target: {
+            name: _function(images[f"{name}_{target}"], ct_image, lung_image, name)
+            for name in names
+            if f"{name}_{target}" in images
+        }
+        for target in TARGETS
+    }
+    rows = [
+        row for target in TARGETS if volumes[target] for row in _target_rows(target, planes, volumes[target], names)
+    ]
+    rows += _vq_rows(
+        volumes, planes[0], {"spect": dict.fromkeys(TARGETS, "spect")} | dict(arms), lung_image, names, defects
+    )
+    columns = 1 + max(len(row.images) for row in rows)
     simulated_patient = simulated and any(name.startswith("spect_") for name in images)
     title = " · ".join(filter(None, [case, diagnosis, "simulated patient" if simulated_patient else ""]))
-    heights = [plane.size_mm for _, plane, _ in rows]
-    colours = colour_map(figure["colour_map"])
+    heights = [row.plane.size_mm for row in rows]
+    colours = {"function": colour_map(figure["colour_map"]), "difference": colour_map(DIFFERENCE_COLOURS)}
     with new_figure(output, _figure_size(heights, columns), figure) as drawing:
         _title(drawing, title)
         axes = _image_axes(drawing, heights, columns)
-        for row, (target, plane, volumes) in zip(axes, rows, strict=True):
-            _draw_row(row, target, plane, volumes, ct_image, lung_image, labels, simulated, figure, colours)
-        _colour_bar(drawing, colours)
+        for places, row in zip(axes, rows, strict=True):
+            _draw_row(places, row, ct_image, lung_image, simulated, figure, colours)
+        _colour_bars(drawing, colours)
+
+
+def _target_rows(
+    target: str, planes: Sequence[Plane], volumes: Mapping[str, sitk.Image], names: Mapping[str, str]
+) -> list[Row]:
+    """The images of a target in each plane, and what the models' images differ from SPECT by in the first."""
+    rows = [
+        Row(
+            TARGET_NAMES[target],
+            plane,
+            True,
+            [Shown(names[name], volume, "function", name != "spect") for name, volume in volumes.items()],
+        )
+        for plane in planes
+    ]
+    if "spect" not in volumes or len(volumes) < 2:
+        return rows
+    differences = [
+        None if name == "spect" else Shown(f"{names[name]} − SPECT", volume - volumes["spect"], "difference", True)
+        for name, volume in volumes.items()
+    ]
+    return [*rows, Row(f"{TARGET_NAMES[target]}\ndifference", planes[0], False, differences)]
+
+
+def _vq_rows(
+    volumes: Mapping[str, Mapping[str, sitk.Image]],
+    plane: Plane,
+    arms: Mapping[str, Mapping[str, str]],
+    lungs: sitk.Image,
+    names: Mapping[str, str],
+    defects: Mapping[str, Any],
+) -> list[Row]:
+    """V - Q of SPECT and of every arm that has both; no row where nobody has."""
+    inside = to_array(lungs) > 0
+    shown = []
+    for arm, parts in arms.items():
+        pair = {target: volumes[target].get(model) for target, model in parts.items()}
+        if len(pair) < len(TARGETS) or None in pair.values():
+            continue
+        relative = relative_to_normal({t: to_array(v) for t, v in pair.items()}, inside, read_rule(defects))
+        if relative.reason:
+            continue
+        difference = from_array(np.nan_to_num(relative.difference), lungs)
+        shown.append(Shown(f"{names.get(arm, arm.upper())}, V − Q", difference, "difference", arm != "spect"))
+    return [Row("V − Q", plane, False, shown)] if shown else []
 
 
 def _function(path: str | Path, ct: sitk.Image, lungs: sitk.Image, name: str) -> sitk.Image:
     """An image of function on the display scale: SPECT relative to its percentile in the lungs, others as they are."""
-    image = read_volume(path)
+    image = sitk.Cast(read_volume(path), sitk.sitkFloat64)
     require_same_grid(image, ct, f"the image {Path(path).name} of {name}", "the CT")
     if name != "spect":
-        return image
+        return _on_grid(image, ct)
     scale = float(np.percentile(to_array(image)[to_array(lungs) > 0], PERCENTILE))
-    return sitk.Cast(image, sitk.sitkFloat64) / (scale if scale > 0 else 1.0)
+    return _on_grid(image / (scale if scale > 0 else 1.0), ct)
+
+
+def _on_grid(image: sitk.Image, ct: sitk.Image) -> sitk.Image:
+    """The image with exactly the CT's header: headers that are the same to a micrometre cannot be subtracted."""
+    image.CopyInformation(ct)
+    return image
 
 
 def _draw_row(
-    row: Sequence[Axes],
-    target: str,
-    plane: Plane,
-    volumes: Mapping[str, sitk.Image],
+    places: Sequence[Axes],
+    row: Row,
     ct: sitk.Image,
     lungs: sitk.Image,
-    labels: Mapping[str, str],
     simulated: bool,
     figure: Mapping[str, Any],
-    colours: Colormap,
+    colours: Mapping[str, Colormap],
 ) -> None:
-    grey = windowed(plane.cut(ct, outside=AIR_HU), figure["lung_window"])
-    inside = plane.cut(sitk.Cast(lungs > 0, sitk.sitkFloat64))
-    names = {"spect": "SPECT"} | dict(labels)
-    show_plane(row[0], grey, plane, f"CT, {plane.name}")
-    for axes, (name, volume) in zip(row[1:], volumes.items(), strict=False):
-        show_plane(axes, in_lungs(grey, plane.cut(volume), inside, colours), plane, names[name])
-        contour(axes, inside, plane)
-        if name != "spect":
+    grey = windowed(row.plane.cut(ct, outside=AIR_HU), figure["lung_window"])
+    inside = row.plane.cut(sitk.Cast(lungs > 0, sitk.sitkFloat64))
+    beside = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
+    if row.with_ct:
+        show_plane(places[0], grey, row.plane, f"CT, {row.plane.name}")
+    else:
+        hide_axes(places[0])
+    places[0].text(-0.04, 0.5, row.label, weight="bold", transform=places[0].transAxes, **beside)
+    for axes, image in itertools.zip_longest(places[1:], row.images):
+        if image is None:
+            hide_axes(axes)
+            continue
+        values = row.plane.cut(image.volume)
+        if image.kind == "difference":
+            values = 0.5 + values / (2 * LARGEST_DIFFERENCE)
+        show_plane(axes, in_lungs(grey, values, inside, colours[image.kind]), row.plane, image.title)
+        contour(axes, inside, row.plane, "white" if image.kind == "function" else "black")
+        if image.synthetic:
             _burn_in(axes, simulated)
-    for axes in row[1 + len(volumes) :]:
-        axes.set_visible(False)
-    beside = {"rotation": 90, "ha": "right", "va": "center", "transform": row[0].transAxes}
-    row[0].text(-0.04, 0.5, TARGET_NAMES[target], weight="bold", **beside)
 
 
 def windowed(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
@@ -295,9 +396,13 @@ def _title(drawing: Figure, title: str) -> None:
     drawing.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", fontsize=11.5, weight="bold")
 
 
-def _colour_bar(drawing: Figure, colours: Colormap) -> None:
+def _colour_bars(drawing: Figure, colours: Mapping[str, Colormap]) -> None:
     width, height = drawing.get_size_inches()
-    axes = drawing.add_axes(((width / 2 - 1.9) / width, 0.42 / height, 3.8 / width, 0.11 / height))
-    bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
-    bar.set_label(SCALE_LABEL, fontsize=8)
-    bar.ax.tick_params(labelsize=7.5)
+    scales = {"function": (Normalize(0, 1), SCALE_LABEL), "difference": (DIFFERENCES, DIFFERENCE_LABEL)}
+    bar_width = min(3.8, 0.42 * width)
+    for (kind, (scale, label)), centre in zip(scales.items(), (0.27, 0.75), strict=True):
+        place = ((centre * width - bar_width / 2) / width, 0.42 / height, bar_width / width, 0.11 / height)
+        axes = drawing.add_axes(place)
+        bar = drawing.colorbar(ScalarMappable(scale, colours[kind]), cax=axes, orientation="horizontal")
+        bar.set_label(label, fontsize=7.5)
+        bar.ax.tick_params(labelsize=7.5)

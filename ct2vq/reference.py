@@ -181,6 +181,8 @@ def _walk(schema: Mapping[str, Any], prefix: str) -> Iterator[Key]:
     for name, inner in schema.get("properties", {}).items():
         path = f"{prefix}.{name}" if prefix else name
         if _has_keys(inner):
+            if prefix and inner.get("default"):  # names of the user's with a default; a section shows its own below
+                yield Key(path, inner, required=False)
             yield from _walk(inner, path)
             continue
         yield Key(path, inner, name in schema.get("required", ()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ct2vq.files import read_json, write_text
+from ct2vq.files import copy_file, read_json, write_text
 from ct2vq.pages import link, style, template
 from ct2vq.register.table import registration_of
 
@@ -40,6 +40,7 @@ def write_registrations(
     overlays: Sequence[str | Path],
     table: str | Path,
     page: str | Path,
+    copy: str | Path,
     *,
     title: str,
     simulated: bool,
@@ -50,8 +51,9 @@ def write_registrations(
     Args:
         qc: `results/register/<case>/qc.json`, or `<target>_qc.json` of a SPECT that is registered alone.
         overlays: the figure of each registration, in the order of `qc`.
-        table: `quality.tsv`, which the page links to.
+        table: `quality.tsv` of the stage `register`.
         page: `*.html` to write; figures are linked relative to it.
+        copy: where a copy of the table goes, which the page links to: the report's folder is whole on its own.
         title: the study's title.
         simulated: whether the patients are simulated.
         modulated: whether carried SPECT images were multiplied by the Jacobian.
@@ -65,8 +67,9 @@ def write_registrations(
         modulated=modulated,
         summary=summarise(quality),
         rows=[row(name, quality[name], images[name]) for name in worst_first(quality)],
-        table=link(table, page),
+        table=link(copy, page),
     )
+    copy_file(table, copy)
     write_text(html, page)
 
 

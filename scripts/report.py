@@ -11,26 +11,33 @@ if TYPE_CHECKING:
 
     snakemake: Snakemake
 
+#: where Snakemake puts the times of all jobs, as every rule says
+BENCHMARKS = "benchmarks"
+
 if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.report import write_report
+        from ct2vq.report.page import write_report
+        from ct2vq.report.study import EXTRA
 
+        tables = ("summary", "pairs", "baselines", "metrics", "folds", "acquisitions", *EXTRA)
         write_report(
-            {name: snakemake.input[name] for name in ("summary", "pairs", "baselines", "metrics", "folds")},
-            snakemake.input.qc,
-            snakemake.input.noticed,
-            snakemake.input.runs,
-            snakemake.input.panels,
-            snakemake.input.registrations,
-            snakemake.input.figures,
-            snakemake.output.page,
-            snakemake.output.config,
+            {name: snakemake.input[name] for name in tables},
+            qc=snakemake.input.qc,
+            noticed=snakemake.input.noticed,
+            runs=snakemake.input.runs,
+            sidecars=snakemake.input.sidecars,
+            panels=snakemake.input.panels,
+            normalised=snakemake.input.normalised,
+            volumes=snakemake.input.volumes,
+            registrations=snakemake.input.registrations,
+            figures=snakemake.input.figures,
+            benchmarks=BENCHMARKS,
+            outputs=dict(snakemake.output.items()),
             config=snakemake.params.config,
             labels=snakemake.params.labels,
             cases=snakemake.params.cases,
             flow=snakemake.params.flow,
             simulated=snakemake.params.simulated,
-            normalised=snakemake.input.normalised,
         )

@@ -27,6 +27,8 @@ if __name__ == "__main__":
             diagnosis=snakemake.params.diagnosis,
             labels=snakemake.params.labels,
             networks=snakemake.params.networks,
+            arms=snakemake.params.arms,
+            defects=snakemake.params.defects,
             simulated=snakemake.params.simulated,
             figure=snakemake.params.figure,
         )

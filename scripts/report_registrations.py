@@ -22,6 +22,7 @@ if __name__ == "__main__":
             snakemake.input.overlays,
             snakemake.input.quality,
             snakemake.output.page,
+            snakemake.output.table,
             title=snakemake.params.title,
             simulated=snakemake.params.simulated,
             modulated=snakemake.params.modulated,

@@ -32,7 +32,8 @@ def test_a_summary_that_is_not_there(here: Path) -> None:
 
 def test_the_summary_is_a_table_of_the_means(here: Path) -> None:
     means = {"ssim": 0.8712, "spearman": 0.7, "dice_low": float("nan"), "dice_high": 0.6}
-    rows = [{"model": "ddran", "target": "perfusion", "metric": m, "mean": v} for m, v in means.items()]
+    known = {"model": "ddran", "target": "perfusion", "region": "lungs", "reference": "spect"}
+    rows = [known | {"metric": m, "mean": v} for m, v in means.items()]
     write_tsv(pd.DataFrame(rows), here / "results" / "compare" / "summary.tsv")
     done = RUNNER.invoke(cli.app, ["summary"])
     assert done.exit_code == 0, done.output

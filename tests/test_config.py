@@ -16,6 +16,7 @@ from ct2vq.config import (
     cases_schema,
     complete_config,
     config_schema,
+    detection_definitions,
     is_network,
     model_training,
     models_for,
@@ -189,12 +190,47 @@ def model(**changes: Any) -> dict[str, Any]:
             "evaluate.function_thresholds",
             "`t`",
         ),
+        (
+            {"evaluate": {"function_thresholds": [{"name": "t", "method": "activity", "low": 50, "high": 75}]}},
+            "evaluate.function_thresholds",
+            "75 % of the activity reach outside those that hold 50 %",
+        ),
+        (
+            {"evaluate": {"function_thresholds": [{"name": "t", "method": "percent_of_maximum", "low": 50}]}},
+            "evaluate.function_thresholds",
+            "needs `low` and `high`",
+        ),
+        (
+            {"evaluate": {"function_thresholds": [{"name": "t", "method": "equal_volumes", "low": 50}]}},
+            "evaluate.function_thresholds",
+            "leave out",
+        ),
+        (
+            {"evaluate": {"function_thresholds": [{"name": "t", "method": "equal_volumes", "cut": "reference"}]}},
+            "evaluate.function_thresholds",
+            "would not make equal",
+        ),
+        (
+            {"evaluate": {"function_thresholds": [{"name": "curve_p40", "low": 40, "high": 40}]}},
+            "evaluate.function_thresholds",
+            "choose another one",
+        ),
+        ({"evaluate": {"detection_definitions": ["p4O"]}}, "evaluate.detection_definitions", "did you mean `p40`?"),
     ],
 )
 def test_contradictions(change: dict[str, Any], key: str, said: str) -> None:
     text = problems(MINIMAL | change)
     assert f"key `{key}`" in text
     assert said in text
+
+
+def test_definitions_of_detection_follow_the_thresholds() -> None:
+    default = complete_config(MINIMAL)["evaluate"]
+    assert detection_definitions(default) == ["p40", "percent_max"]
+    own = complete_config(MINIMAL | {"evaluate": {"function_thresholds": [{"name": "t", "low": 30, "high": 30}]}})
+    assert detection_definitions(own["evaluate"]) == ["t"], "settings of the first version stay valid"
+    chosen = complete_config(MINIMAL | {"evaluate": {"detection_definitions": ["activity"]}})
+    assert detection_definitions(chosen["evaluate"]) == ["activity"]
 
 
 @pytest.mark.parametrize(

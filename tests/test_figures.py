@@ -9,14 +9,16 @@ import SimpleITK as sitk
 from PIL import Image
 
 from ct2vq import panels, plots
+from ct2vq.config import complete_config
 from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
 from ct2vq.figures import colour_map, model_colours, new_figure
 from ct2vq.files import write_tsv
-from ct2vq.volume import from_array, make_grid, write_volume
+from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 FIGURE = {"dpi": 60, "lung_window": [-600, 1500], "colour_map": "nuclear"}
 LABELS = {"ddran": "DDRAN", "ran_perfusion": "RAN perfusion", "mean_map": "mean map"}
 NETWORKS = ["ddran", "ran_perfusion"]
+DEFECTS = complete_config({"study": "x"})["evaluate"]["defects"]
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 #: what scanners and tools write: LPS, RAS, slices from head to feet, coronal stacks, a tilted patient
 DIRECTIONS = {
@@ -131,7 +133,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def draw_case(files: dict[str, str], output: str, images: dict[str, str], **changes: object) -> np.ndarray:
-    settings = {"labels": LABELS, "networks": NETWORKS, "simulated": True, "figure": FIGURE} | changes
+    settings = {
+        "labels": LABELS,
+        "networks": NETWORKS,
+        "arms": {},
+        "defects": DEFECTS,
+        "simulated": True,
+        "figure": FIGURE,
+    }
+    settings |= changes
     panels.draw_case(images, files["ct"], files["lungs"], output, case="sim001", diagnosis="normal", **settings)
     return np.asarray(Image.open(output).convert("RGB"))
 
@@ -158,7 +168,29 @@ def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: p
     monkeypatch.setattr(panels, "_burn_in", lambda axes, simulated: (said.append(simulated), burn_in(axes, simulated)))
     images = {"spect_perfusion": files["counts"]} | {f"{m}_perfusion": files["made"] for m in NETWORKS}
     draw_case(files, tmp_path / "a.png", images)
-    assert said == [True] * 4, "two networks in two planes, never the SPECT"
+    assert said == [True] * 6, "two networks in two planes and their differences, never the SPECT"
+
+
+def test_case_panel_shows_differences_and_v_minus_q(files: dict[str, str], tmp_path) -> None:
+    lungs = read_volume(files["lungs"])
+    inside, height = to_array(lungs) > 0, np.linspace(0.2, 0.8, 60)[:, None, None]
+    paths = {}
+    for name, values in {"q": height, "v": height + 0.1, "more": height + 0.3}.items():
+        paths[name] = str(tmp_path / f"{name}.nii.gz")
+        write_volume(from_array(np.where(inside, values, 0).astype(np.float32), lungs), paths[name])
+    spect = {"spect_perfusion": paths["q"], "spect_ventilation": paths["v"]}
+    made = {"ddran_perfusion": paths["q"], "ddran_ventilation": paths["v"]}
+    arms = {"ddran": {"perfusion": "ddran", "ventilation": "ddran"}}
+    alone = draw_case(files, tmp_path / "alone.png", spect)
+    compared = draw_case(files, tmp_path / "compared.png", spect | made, arms=arms).astype(int)
+    without = draw_case(files, tmp_path / "without.png", spect | made).astype(int)
+    assert alone.shape[0] < compared.shape[0], "a row of differences for each target"
+    changed = np.nonzero((without != compared).any(axis=2))[0]
+    assert len(changed) and changed.min() > 0.75 * len(compared), "V - Q of the arm stands in the last row"
+    higher = draw_case(files, tmp_path / "higher.png", spect | made | {"ddran_perfusion": paths["more"]}).astype(int)
+    rows = slice(int(0.25 * len(higher)), int(0.45 * len(higher)))
+    red = [(image[rows, :, 0] - image[rows, :, 2] > 60).sum() for image in (without, higher)]
+    assert red[1] > red[0] + 500, "what is too high is red"
 
 
 def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> None:

@@ -53,6 +53,9 @@ def test_every_key_of_a_completed_configuration_is_documented() -> None:
     documented = {key.path for key in config_keys()}
     completed = complete_config({"study": "my-study"})
     models = completed.pop("models")
+    # an alternative takes the keys of the blocks that it overrides
+    for override in completed["sensitivity"].pop("spect").values():
+        assert set(paths(override)) - documented == set()
     assert set(paths(completed)) - documented == set()
     assert set(paths(models["ddran"], "models.<name>")) - documented == set()
 

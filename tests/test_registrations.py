@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outline import Outline
 from registration_records import registration_record
-from test_report import Outline
 
 from ct2vq.files import read_tsv, write_json
 from ct2vq.register.figures import FIGURES, SPECT_FIGURES
@@ -36,7 +36,10 @@ def write(folder: Path, **changes: Any) -> str:
     overlays = [folder / "report" / "figures" / f"{number}.png" for number in range(len(qc))]
     page = folder / "report" / "registration.html"
     facts = {"title": "A & B", "simulated": True, "modulated": False} | changes
-    write_registrations(qc, overlays, folder / "register" / "quality.tsv", page, **facts)
+    table = folder / "register" / "quality.tsv"
+    write_quality(qc, table)
+    write_registrations(qc, overlays, table, page, folder / "report" / "registration.tsv", **facts)
+    assert (folder / "report" / "registration.tsv").read_bytes() == table.read_bytes()
     return page.read_text(encoding="utf-8")
 
 
@@ -63,7 +66,7 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path: Path) -> None:
     assert outline.open == [] and "<script" not in html and "url(" not in html
     assert sorted(outline.loaded) == [f"figures/{number}.png" for number in range(5)]
     assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
-    assert "../register/quality.tsv" in outline.links and "index.html" in outline.links
+    assert "registration.tsv" in outline.links and "index.html" in outline.links
     assert "5 registrations, 2 flagged" in html and "W804 &lt;one&gt;" in html
     assert "1 had no attenuation CT" in html and "A &amp; B" in html
     assert html == write(tmp_path), "the same bytes twice"

@@ -13,12 +13,14 @@ sys.path.insert(0, str(workflow.basedir))
 from ct2vq.cohort import CT_VOLUMES, VOLUMES, load_cohort
 from ct2vq.config import (
     TARGETS,
+    alternative_spect,
     complete_config,
     is_network,
     model_training,
     models_for,
     segment_settings,
     tells_lobes,
+    vq_arms,
     weight_paths,
 )
 from ct2vq.digests import code_digest, folder_digest, simulated_digest
@@ -103,6 +105,7 @@ wildcard_constraints:
     target="|".join(TARGETS),
     model="|".join(MODELS) or "none",
     fold=r"\d+",
+    alternative="|".join(config["sensitivity"]["spect"]) or "none",
 
 
 def cases_with(targets):
@@ -297,14 +300,18 @@ ONLY_WITHOUT_CT = {
 }
 
 
-def registration_settings(wildcards):
-    """What a registration reads of the configuration; a key of another kind of registration does not rerun it."""
-    alone = wildcards.get("target")
-    through_ct = not alone or COHORT[wildcards.case].attenuation_ct(alone)
+def read_by_registration(case, target, register):
+    """What a registration reads of `register` settings; a key of another kind of registration does not rerun it."""
+    through_ct = not target or COHORT[case].attenuation_ct(target)
     unread = NOT_TO_REGISTER | (ONLY_WITHOUT_CT if through_ct else ONLY_THROUGH_CT)
-    return {
-        key: value for key, value in config["register"].items() if key not in unread
-    }
+    return {key: value for key, value in register.items() if key not in unread}
+
+
+def registration_settings(wildcards):
+    """What a registration reads of the configuration."""
+    return read_by_registration(
+        wildcards.case, wildcards.get("target"), config["register"]
+    )
 
 
 def registrations(file):
@@ -404,12 +411,132 @@ def network_images(wildcards):
     )
 
 
+def evaluated_regions(wildcards):
+    """Parts of the lungs in which images are compared; lobes where the backend tells them or the truth is known."""
+    segmented = f"results/segment/{wildcards.case}"
+    regions = {"regions": f"{segmented}/ct_regions.nii.gz"}
+    if BACKEND_LOBES or COHORT.simulated:
+        regions["lobes"] = f"{segmented}/ct_lobes.nii.gz"
+    return regions
+
+
+#: the truth of a simulated case on the network's grid
+EVALUATED_TRUTH = (
+    [
+        f"results/evaluate/truth/{{case}}/{name}.nii.gz"
+        for name in (
+            *(f"truth_{target}" for target in TARGETS),
+            *(f"truth_visible_{target}" for target in TARGETS),
+            "findings",
+        )
+    ]
+    if COHORT.simulated
+    else []
+)
+
+
 def ct_images(wildcards):
     return case_images(
         wildcards,
         "results/register/{case}/{target}.nii.gz",
         "results/synthesize/{case}/{model}/{target}.nii.gz",
     )
+
+
+#: models that are compared with each other, by target
+PAIRED = {
+    target: [
+        model
+        for model in MODELS
+        if any(
+            model in pair[:2] and target == pair[2]
+            for pair in config["compare"]["pairs"]
+        )
+    ]
+    for target in SPECT_TARGETS
+}
+
+
+def alternative_settings(wildcards):
+    """What an alternative's registration reads of its settings."""
+    register = alternative_spect(config, wildcards.alternative)["register"]
+    return read_by_registration(wildcards.case, wildcards.get("target"), register)
+
+
+def alternative_field(name, case, target):
+    """The transform that carries a target onto the CT in an alternative: the study's own if it would come out the same."""
+    alone = target if target in COHORT[case].registered_alone else None
+    register = alternative_spect(config, name)["register"]
+    own = read_by_registration(case, alone, config["register"])
+    if read_by_registration(case, alone, register) == own:
+        return registration_file(case, target, "ct_to_spect.nii.gz")
+    folder = f"results/sensitivity/register/{name}/{case}"
+    return (
+        f"{folder}/{alone}_ct_to_spect.nii.gz"
+        if alone
+        else f"{folder}/ct_to_spect.nii.gz"
+    )
+
+
+def alternatives_of(wildcards):
+    """What makes each alternative SPECT of a case: transforms by target, settings of the normalisation."""
+    alternatives = {}
+    for name in config["sensitivity"]["spect"]:
+        made = alternative_spect(config, name)
+        alternatives[name] = {
+            "fields": {
+                target: alternative_field(name, wildcards.case, target)
+                for target in COHORT[wildcards.case].targets
+                if PAIRED[target]
+            },
+            "modulate": made["register"]["modulate"],
+            "spect": made["spect"],
+        }
+    return alternatives
+
+
+def sensitivity_inputs(wildcards):
+    """The SPECT of each target as the camera made it, its record, and the images of the models that are compared."""
+    case, inputs = wildcards.case, {}
+    for target in COHORT[case].targets:
+        if not PAIRED[target]:
+            continue
+        inputs[f"source_{target}"] = f"results/convert/{case}/{target}.nii.gz"
+        inputs[f"facts_{target}"] = f"results/crop/{case}/{target}.json"
+        for model in PAIRED[target]:
+            inputs[f"{model}_{target}"] = (
+                f"results/synthesize/{case}/{model}/{target}_network.nii.gz"
+            )
+    return inputs
+
+
+def alternative_fields(wildcards):
+    """Every transform that an alternative SPECT of a case is carried by."""
+    made = alternatives_of(wildcards).values()
+    return sorted({path for one in made for path in one["fields"].values()})
+
+
+def sensitivity_choices():
+    """What is varied beside the SPECT, and what is compared."""
+    names = [one["name"] for one in config["evaluate"]["function_thresholds"]]
+    chosen = config["sensitivity"]
+    return {
+        "pairs": config["compare"]["pairs"],
+        "metrics": chosen["metrics"],
+        "regions": chosen["regions"],
+        "definitions": (
+            names if chosen["definitions"] is None else chosen["definitions"]
+        ),
+        "threshold": names[0],
+    }
+
+
+def sensitivity_tables():
+    """A table of every case that has one of the targets of the pairs, if there are alternative SPECT images."""
+    paired = {target for target, models in PAIRED.items() if models}
+    cases = [case.case_id for case in COHORT.cases if paired & set(case.targets)]
+    some = cases if config["sensitivity"]["spect"] else []
+    return [f"results/sensitivity/cases/{case}.tsv" for case in some]
 
 
 def overlay_inputs(wildcards):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 JUDGED = {"register_quality", "register_cohort", "report_registration", "report_registrations", "report"}
 REPORT = {"report_case", "report_crop", "report_registration", "report_registrations", "report_figures", "report"}
 BEFORE_REGISTER = {"simulate", "convert_ct", "convert_spect", "segment", "split"}
-LAST_STAGES = {"evaluate_case", "evaluate", "compare", "report_figures", "report"}
+LAST_STAGES = {"evaluate_case", "evaluate", "detect", "compare", "compare_sensitivity", "report_figures", "report"}
 
 
 def test_touched_code_settings_and_images_rerun_nothing(study):
@@ -54,6 +54,25 @@ def test_a_limit_of_the_registration_judges_it_again_and_registers_nothing(study
     assert plan.values("register_quality", "case") == set(CASES)
 
 
+@pytest.mark.parametrize(
+    ("alternative", "registered"),
+    [("crop: {spect: {reference: mean}}", set()), ("register: {transform: rigid}", set(CASES))],
+)
+def test_an_alternative_spect_trains_and_registers_nothing_of_the_study_again(study, alternative, registered):
+    study.replace(TINY, "spect: {}", f"spect: {{other: {{{alternative}}}}}")
+    plan = study.plan()
+    assert {"sensitivity_case", "compare_sensitivity"} <= set(plan.rules)
+    assert set(plan.rules) - {"sensitivity_case", "sensitivity_register", "compare_sensitivity"} <= REPORT
+    assert plan.values("sensitivity_case", "case") == set(CASES)
+    assert plan.values("sensitivity_register", "case") == registered
+
+
+def test_another_threshold_of_acceptance_compares_again(study):
+    study.replace(TINY, "compare:\n", "compare:\n  acceptance: {spearman: 0.3}\n")
+    rules = set(study.plan().rules)
+    assert "compare" in rules and rules <= {"compare", "compare_sensitivity"} | REPORT
+
+
 def test_after_another_limit_nothing_is_left_to_run(study):
     study.replace(TINY, "register:\n", "register:\n  flags: {dice_after_below: 0.99}\n")
     study.snakemake("results/register/quality.tsv").require_success()
@@ -88,13 +107,13 @@ def test_a_line_of_the_registration_reruns_it_and_what_follows(study):
 
 def test_a_comment_and_a_docstring_rerun_nothing(study):
     study.append("ct2vq/register/__init__.py", "\n# Why is explained here.\n")
-    study.replace("ct2vq/metrics.py", '"""', '"""Told in other words. ')
+    study.replace("ct2vq/metrics/agreement.py", '"""', '"""Told in other words. ')
     study.append("scripts/train.py", "\n\n# The end.\n")
     assert not study.plan().rules
 
 
 def test_a_line_of_the_metrics_reruns_the_evaluation_and_what_follows(study):
-    study.append("ct2vq/metrics.py", "\nCHANGED = 1\n")
+    study.append("ct2vq/metrics/agreement.py", "\nCHANGED = 1\n")
     assert set(study.plan().rules) == LAST_STAGES
 
 

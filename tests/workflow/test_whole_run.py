@@ -6,13 +6,18 @@ import math
 import pandas as pd
 import pytest
 import yaml
+from outline import Outline
 from studies import CASES, NOTHING, Study, contents, files_under
 
 from ct2vq.config import complete_config
 from ct2vq.files import read_tsv
+from ct2vq.lungs import LOBES, THIRDS
 
 pytestmark = pytest.mark.workflow
 
+CEILINGS = ("noise_ceiling", "visible_ceiling")
+#: what each definition of low and high function has rows of
+KINDS = (("dice", ""), ("dice", "_chance"), ("volume", "_image"), ("volume", "_reference"), ("volume", "_error"))
 #: what two runs of the same study may differ in: wall clock and memory
 MACHINE_KEYS = {"seconds", "peak_memory_mb"}
 
@@ -33,25 +38,45 @@ def test_the_report_is_there_and_names_every_case(finished):
     assert "simulated" in page
 
 
+def test_the_reports_folder_is_whole(finished):
+    folder = finished.path("results/report").resolve()
+    for name in ("index.html", "registration.html"):
+        outline = Outline((folder / name).read_text(encoding="utf-8"))
+        for address in {*outline.loaded, *outline.links}:
+            if not address.startswith(("#", "data:", "https://")):
+                target = (folder / address.partition("#")[0]).resolve()
+                assert target.exists() and target.is_relative_to(folder), address
+    for case in CASES:
+        volumes = {path.stem for path in (folder / "volumes" / case).iterdir()}
+        assert {"ct", "spect_perfusion", "ddran_ventilation", "mean_map_perfusion"} <= volumes
+
+
 def test_every_case_model_target_and_metric_has_one_row(metrics, settings):
+    keys = ["case_id", "model", "target", "metric", "region", "definition", "reference"]
+    assert not metrics.duplicated(keys).any()
     thresholds = [threshold["name"] for threshold in settings["evaluate"]["function_thresholds"]]
-    by_threshold = {
-        f"{kind}_{part}{end}"
-        for part in ("low", "high")
-        for kind, end in (("dice", ""), ("dice", "_chance"), ("volume", "_image"), ("volume", "_reference"))
-    }
-    expected = {
-        (case, model, target, metric, definition)
-        for case in CASES
-        for model, block in settings["models"].items()
-        for target in block["targets"]
-        for metric, definition in [("ssim", ""), ("spearman", "")]
-        + [(metric, threshold) for metric in by_threshold for threshold in thresholds]
-    }
-    definition = metrics["definition"].where(metrics["definition"].isin(thresholds), "")
-    rows = list(zip(*(metrics[name] for name in ("case_id", "model", "target", "metric")), definition, strict=True))
-    assert set(rows) == expected
-    assert len(rows) == len(expected)
+    models = {(name, target) for name, block in settings["models"].items() for target in block["targets"]}
+    models |= {(ceiling, target) for ceiling in CEILINGS for target in ("perfusion", "ventilation")}
+    by_threshold = [f"{kind}_{part}{end}" for part in ("low", "high") for kind, end in KINDS]
+    of_an_image = [(metric, "") for metric in ("spearman", "pearson", "mae", "rmse", "psnr")]
+    of_an_image += [(metric, name) for metric in by_threshold for name in thresholds]
+    expected = {(case, *model, *metric) for case in CASES for model in models for metric in of_an_image}
+    chosen = metrics[(metrics["region"] == "lungs") & (metrics["reference"] == "spect") & (metrics["target"] != "vq")]
+    found = set(chosen[["case_id", "model", "target", "metric", "definition"]].itertuples(index=False, name=None))
+    assert expected - found == set()
+    assert {key[:3] for key in found} == {key[:3] for key in expected}
+
+
+def test_simulated_cases_are_scored_against_their_truth(metrics, finished):
+    assert set(metrics["reference"]) == {"spect", "truth", "truth_visible"}
+    regions = {"lungs", "core", "crop", "right", "left", *THIRDS.values(), *LOBES.values()}
+    assert set(metrics["region"]) == regions
+    assert {"ddran", "ran", "mean_map", *CEILINGS} <= set(metrics.loc[metrics["target"] == "vq", "model"])
+    rs = metrics[(metrics["metric"] == "spearman") & (metrics["region"] == "lungs") & (metrics["reference"] == "spect")]
+    mean = rs.groupby("model")["value"].mean()
+    assert mean.idxmax() == "noise_ceiling"
+    for table in ("density", "detection", "defects"):
+        assert all(finished.path(f"results/evaluate/{table}/{case}.tsv").is_file() for case in CASES)
 
 
 def test_every_missing_value_has_a_reason_and_every_value_is_possible(metrics):
@@ -59,11 +84,13 @@ def test_every_missing_value_has_a_reason_and_every_value_is_possible(metrics):
     assert (metrics["reason"].fillna("") != "").equals(missing)
     values = metrics.loc[~missing].groupby("metric")["value"]
     lowest, highest = values.min(), values.max()
+    signed = ("ssim", "spearman", "pearson", "difference_spearman", "psnr")
     for metric in highest.index:
-        bound = 1.0 if metric in ("ssim", "spearman") or metric.startswith("dice") else math.inf
-        floor = -1.0 if metric in ("ssim", "spearman") else 0.0
-        assert floor <= lowest[metric] <= highest[metric] <= bound, metric
-    assert missing.mean() < 0.1
+        bounded = metric.endswith(("spearman", "pearson")) or metric == "ssim" or metric.startswith("dice")
+        floor = -math.inf if metric.endswith("_error") or metric == "psnr" else -1.0 if metric in signed else 0.0
+        assert floor <= lowest[metric] <= highest[metric] <= (1.0 if bounded else math.inf), metric
+    # defects that neither image has
+    assert missing[metrics["target"] != "vq"].mean() < 0.1
 
 
 def test_every_declared_file_is_in_place(finished):

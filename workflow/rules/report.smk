@@ -27,6 +27,8 @@ rule report_case:
         code=code_digest("scripts/report_case.py"),
         labels=model_labels(),
         networks=NETWORKS,
+        arms=vq_arms({name: MODELS[name] for name in NETWORKS}),
+        defects=config["evaluate"]["defects"],
         diagnosis=lambda wildcards: COHORT[wildcards.case].attributes.get(
             "diagnosis", "unknown"
         ),
@@ -96,6 +98,7 @@ rule report_registrations:
         quality="results/register/quality.tsv",
     output:
         page="results/report/registration.html",
+        table="results/report/registration.tsv",
     log:
         "logs/report/registrations.log",
     benchmark:
@@ -147,10 +150,40 @@ rule report_crop:
         "../../scripts/report_crop.py"
 
 
+rule report_volumes:
+    input:
+        unpack(network_images),
+        ct="results/crop/{case}/ct.nii.gz",
+    output:
+        volumes=directory("results/report/volumes/{case}"),
+    log:
+        "logs/report/volumes/{case}.log",
+    benchmark:
+        "benchmarks/report/volumes/{case}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_digest("scripts/report_volumes.py"),
+    script:
+        "../../scripts/report_volumes.py"
+
+
 rule report_figures:
     input:
         metrics="results/evaluate/metrics.tsv",
+        density=expand("results/evaluate/density/{case}.tsv", case=COHORT.case_ids),
         pairs="results/compare/pairs.tsv",
+        passes="results/compare/passes.tsv",
+        sensitivity="results/compare/sensitivity.tsv",
+        roc="results/compare/roc.tsv",
+        detection="results/compare/detection.tsv",
+        calibration="results/compare/calibration.tsv",
+        defects="results/compare/defects.tsv",
+        quality="results/register/quality.tsv",
         folds="results/split/folds.tsv",
         histories=expand(
             "results/train/{model}/fold{fold}/history.tsv",
@@ -164,11 +197,106 @@ rule report_figures:
             category="Results",
             labels={"figure": "metrics of every model"},
         ),
+        metrics_files=multiext("results/report/figures/metrics", ".pdf", ".svg", ".tsv"),
+        bland_altman=report(
+            "results/report/figures/bland_altman.png",
+            caption="../report/figure_bland_altman.rst",
+            category="Results",
+            labels={"figure": "function of lungs, thirds, lobes"},
+        ),
+        bland_altman_files=multiext(
+            "results/report/figures/bland_altman", ".pdf", ".svg", ".tsv"
+        ),
+        threshold_curves=report(
+            "results/report/figures/threshold_curves.png",
+            caption="../report/figure_threshold_curves.rst",
+            category="Results",
+            labels={"figure": "Dice at every threshold"},
+        ),
+        threshold_curves_files=multiext(
+            "results/report/figures/threshold_curves", ".pdf", ".svg", ".tsv"
+        ),
+        density=report(
+            "results/report/figures/density.png",
+            caption="../report/figure_density.rst",
+            category="Results",
+            labels={"figure": "values of all voxels"},
+        ),
+        density_files=multiext("results/report/figures/density", ".pdf", ".svg", ".tsv"),
+        calibration=report(
+            "results/report/figures/calibration.png",
+            caption="../report/figure_calibration.rst",
+            category="Results",
+            labels={"figure": "calibration"},
+        ),
+        calibration_files=multiext(
+            "results/report/figures/calibration", ".pdf", ".svg", ".tsv"
+        ),
+        passes=report(
+            "results/report/figures/passes.png",
+            caption="../report/figure_passes.rst",
+            category="Results",
+            labels={"figure": "patients that pass"},
+        ),
+        passes_files=multiext("results/report/figures/passes", ".pdf", ".svg", ".tsv"),
+        sensitivity=report(
+            "results/report/figures/sensitivity.png",
+            caption="../report/figure_sensitivity.rst",
+            category="Results",
+            labels={"figure": "pairs under other choices"},
+        ),
+        sensitivity_files=multiext(
+            "results/report/figures/sensitivity", ".pdf", ".svg", ".tsv"
+        ),
+        roc=report(
+            "results/report/figures/roc.png",
+            caption="../report/figure_roc.rst",
+            category="Detection",
+            labels={"figure": "ROC curves"},
+        ),
+        roc_files=multiext("results/report/figures/roc", ".pdf", ".svg", ".tsv"),
+        precision_recall=report(
+            "results/report/figures/precision_recall.png",
+            caption="../report/figure_precision_recall.rst",
+            category="Detection",
+            labels={"figure": "precision and recall"},
+        ),
+        precision_recall_files=multiext(
+            "results/report/figures/precision_recall", ".pdf", ".svg", ".tsv"
+        ),
+        defects=report(
+            "results/report/figures/defects.png",
+            caption="../report/figure_defects.rst",
+            category="Detection",
+            labels={"figure": "defects found and invented"},
+        ),
+        defects_files=multiext("results/report/figures/defects", ".pdf", ".svg", ".tsv"),
+        case_level=report(
+            "results/report/figures/case_level.png",
+            caption="../report/figure_case_level.rst",
+            category="Detection",
+            labels={"figure": "defect volumes by diagnosis"},
+        ),
+        case_level_files=multiext(
+            "results/report/figures/case_level", ".pdf", ".svg", ".tsv"
+        ),
+        registration=report(
+            "results/report/figures/registration.png",
+            caption="../report/figure_registration.rst",
+            category="Registration",
+            labels={"figure": "quality over the cohort"},
+        ),
+        registration_files=multiext(
+            "results/report/figures/registration", ".pdf", ".svg", ".tsv"
+        ),
         training=report(
             "results/report/figures/training.png",
             caption="../report/training.rst",
             category="Training",
             labels={"figure": "training curves"},
+        ),
+        training_files=multiext(
+            "results/report/figures/training", ".pdf", ".svg", ".tsv"
         ),
         cohort=report(
             "results/report/figures/cohort.png",
@@ -176,6 +304,7 @@ rule report_figures:
             category="Cohort",
             labels={"figure": "cohort flow"},
         ),
+        cohort_files=multiext("results/report/figures/cohort", ".pdf", ".svg", ".tsv"),
     log:
         "logs/report/figures.log",
     benchmark:
@@ -192,6 +321,15 @@ rule report_figures:
         networks=NETWORKS,
         definition=config["evaluate"]["function_thresholds"][0]["name"],
         flow=cohort_flow(),
+        diagnoses={
+            case.case_id: case.attributes["diagnosis"]
+            for case in COHORT.cases
+            if "diagnosis" in case.attributes
+        },
+        flags=config["register"]["flags"],
+        pairs=config["compare"]["pairs"],
+        confidence=config["compare"]["confidence"],
+        seed=config["seed"],
         simulated=COHORT.simulated,
         figure=config["report"]["figure"],
     script:
@@ -203,8 +341,21 @@ rule report:
         summary="results/compare/summary.tsv",
         pairs="results/compare/pairs.tsv",
         baselines="results/compare/baselines.tsv",
+        excluded="results/compare/excluded.tsv",
+        passes="results/compare/passes.tsv",
+        mcnemar="results/compare/mcnemar.tsv",
+        sensitivity="results/compare/sensitivity.tsv",
+        detection="results/compare/detection.tsv",
+        calibration="results/compare/calibration.tsv",
+        defects="results/compare/defects.tsv",
         metrics="results/evaluate/metrics.tsv",
         folds="results/split/folds.tsv",
+        acquisitions="results/convert/cohort.tsv",
+        sidecars=[
+            f"results/convert/{case.case_id}/{volume}.json"
+            for case in COHORT.cases
+            for volume in sorted(case.sources)
+        ],
         qc=registrations(
             lambda case, target: registration_file(case, target, "qc.json")
         ),
@@ -232,19 +383,19 @@ rule report:
             model=MODELS,
             fold=FOLD_NUMBERS,
         ),
-        figures=[
-            "results/report/figures/metrics.png",
-            "results/report/figures/training.png",
-            "results/report/figures/cohort.png",
-        ],
+        figures=rules.report_figures.output,
         panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
         normalised=expand(
             "results/report/figures/crop/{case}.png", case=COHORT.case_ids
         ),
+        volumes=expand("results/report/volumes/{case}", case=COHORT.case_ids),
         registrations="results/report/registration.html",
     output:
         page="results/report/index.html",
         config="results/report/effective_config.yaml",
+        times="results/report/times.js",
+        tables=directory("results/report/tables"),
+        viewer=directory("results/report/viewer"),
     log:
         "logs/report/page.log",
     benchmark:
@@ -259,6 +410,9 @@ rule report:
         code=code_digest("scripts/report.py"),
         template=folder_digest(
             Path(workflow.basedir) / "resources" / "report", HASH_CACHE
+        ),
+        checklist=folder_digest(
+            Path(workflow.basedir) / "resources" / "claim2024.tsv", HASH_CACHE
         ),
         published=folder_digest(
             Path(workflow.basedir) / "resources" / "published.tsv", HASH_CACHE

@@ -1,0 +1,93 @@
+"""What the page is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ct2vq.config import TARGETS, is_network
+from ct2vq.figures import TARGET_NAMES
+
+#: tables of `results/compare` that stand on the page beside summary, pairs and baselines
+EXTRA = ("excluded", "passes", "mcnemar", "detection", "calibration", "defects", "sensitivity")
+REFERENCE_NAMES = {"spect": "SPECT", "truth": "truth", "truth_visible": "truth that the CT shows"}
+CEILING_NAMES = {"noise_ceiling": "the truth itself", "visible_ceiling": "what the CT shows of the truth"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page is made from.
+
+    Attributes:
+        config: the complete configuration.
+        labels: name of each model, in order.
+        cases: facts of each case (`fold`, `targets`, `diagnosis`, ...).
+        flow: numbers of the cohort flow (see `ct2vq.plots.draw_cohort`).
+        simulated: whether the patients are simulated.
+        summary: table of means.
+        pairs: table of paired comparisons.
+        baselines: table of networks against the trivial baselines.
+        metrics: long table of metrics.
+        patients: patient of each case.
+        quality: `qc.json` of each registration, by `registration_name`.
+        noticed: what `segment` and `crop` noticed of each case (`ct2vq.noticed.noticed_rows`).
+        runs: records of the trainings, each with its `model`.
+        facts: sidecars of the stage `convert`, by case and volume.
+        acquisitions: the table of the stage `convert`, a row for each volume (`results/convert/cohort.tsv`).
+        extra: the other tables of the stage `compare` by name (`EXTRA`); those that a study has not are left out.
+    """
+
+    config: Mapping[str, Any]
+    labels: Mapping[str, str]
+    cases: Mapping[str, Mapping[str, Any]]
+    flow: Mapping[str, Any]
+    simulated: bool
+    summary: pd.DataFrame
+    pairs: pd.DataFrame
+    baselines: pd.DataFrame
+    metrics: pd.DataFrame
+    patients: Mapping[str, str]
+    quality: Mapping[str, Mapping[str, Any]]
+    noticed: Sequence[Mapping[str, Any]]
+    runs: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    acquisitions: pd.DataFrame
+    extra: Mapping[str, pd.DataFrame]
+
+    @property
+    def networks(self) -> list[str]:
+        """Models that are networks."""
+        return [model for model in self.labels if is_network(self.config["models"][model])]
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets of the cohort."""
+        return [target for target in TARGETS if target in self.flow["targets"]]
+
+    @property
+    def definition(self) -> str:
+        """Name of the threshold that the page's Dice is of."""
+        return self.config["evaluate"]["function_thresholds"][0]["name"]
+
+    @property
+    def confidence(self) -> float:
+        """Level of the confidence intervals."""
+        return float(self.config["compare"]["confidence"])
+
+    def name(self, model: str) -> str:
+        """What a reader calls a model, an arm of models, a ceiling or the SPECT itself."""
+        return self.labels.get(model) or CEILING_NAMES.get(model) or REFERENCE_NAMES.get(model) or model.upper()
+
+    def target_name(self, target: str) -> str:
+        """What a reader calls a target, also `vq`, which needs both."""
+        return TARGET_NAMES.get(target, "V/Q" if target == "vq" else target)
+
+    def of_patient(self, key: str) -> dict[str, str]:
+        """A fact of each patient (`diagnosis`, `sex`, ...), of the first of the patient's cases."""
+        found: dict[str, str] = {}
+        for case, facts in self.cases.items():
+            found.setdefault(self.patients.get(case, case), str(facts.get(key) or "unknown"))
+        return found

@@ -1,0 +1,26 @@
+"""Adapter of the rule `report_volumes`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+if __name__ == "__main__":
+    from ct2vq.logs import stage
+
+    with stage(snakemake.log[0]):
+        from ct2vq.report.volumes import write_viewer_volumes
+
+        images = dict(snakemake.input.items())
+        write_viewer_volumes(
+            images.pop("ct"),
+            images,
+            snakemake.output.volumes,
+            case=snakemake.wildcards.case,
+        )

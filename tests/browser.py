@@ -1,0 +1,190 @@
+"""A real headless Chromium for tests, driven by the DevTools protocol over a pipe: nothing but the standard library.
+
+Messages are JSON texts that end with a zero byte; the browser reads them from descriptor 3 and writes to 4
+(`--remote-debugging-pipe`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"no Chromium on this machine ({', '.join(NAMES)})")
+#: WebGL without a graphics card; no network of the browser's own
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--remote-debugging-pipe",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+)
+LIMIT_S = 60.0
+
+
+class Browser:
+    """One page of a running browser, with all that it asked for and complained about.
+
+    Attributes:
+        requests: addresses of everything that the page loaded, in order.
+        complaints: texts of errors and warnings: console, exceptions, failed loads.
+    """
+
+    def __init__(self, write: int, read: int) -> None:
+        self._write, self._read, self._rest, self._number = write, read, b"", 0
+        self._session: str | None = None
+        self._events: list[dict[str, Any]] = []
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+
+    def attach(self) -> None:
+        """Open a page and listen to it."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a command; an error of the protocol fails the test."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            answer = self._message(deadline)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def _message(self, deadline: float) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"the browser said nothing for {LIMIT_S} s"
+            piece = os.read(self._read, 1 << 20)
+            assert piece, "the browser ended"
+            self._rest += piece
+        text, _, self._rest = self._rest.partition(b"\0")
+        message = json.loads(text)
+        self._note(message)
+        return message
+
+    def _note(self, message: dict[str, Any]) -> None:
+        method, params = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Network.loadingFailed":
+            self.complaints.append(f"not loaded: {params['errorText']}")
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.complaints.append(" ".join(str(arg.get("value", arg)) for arg in params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])
+        self._events.append({"method": method})
+
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> float:
+        """Open a file in a window of a size; returns the seconds until it was loaded."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._events.clear()
+        start = time.monotonic()
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
+            self._message(start + LIMIT_S)
+        return time.monotonic() - start
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, awaited."""
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait_for(self, script: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until an expression is true."""
+        deadline = time.monotonic() + limit_s
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"never true: {script}; complaints: {self.complaints}"
+            time.sleep(0.05)
+
+    def press(self, key: str) -> None:
+        """Press a key of the keyboard."""
+        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageUp": 33, "PageDown": 34}
+        codes |= {"Tab": 9, "Enter": 13}
+        keys = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        if key == "Enter":
+            keys["text"] = "\r"
+        self.call("Input.dispatchKeyEvent", type="keyDown", **keys)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
+
+    def picture(self, clip: dict[str, float] | None = None) -> bytes:
+        """The window, or a part of the page (`x`, `y`, `width`, `height` in pixels), as PNG."""
+        params = {"clip": clip | {"scale": 1}, "captureBeyondViewport": True} if clip else {}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", **params)["data"])
+
+    def box(self, selector: str) -> dict[str, float]:
+        """Where an element stands on the page."""
+        return self.run(
+            f"(() => {{const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+            "return {x: b.x + scrollX, y: b.y + scrollY, width: b.width, height: b.height};})()"
+        )
+
+    def printed(self) -> bytes:
+        """The page as it is printed (PDF)."""
+        answer = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return base64.b64decode(answer["data"])
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Browser]:
+    """A browser whose profile lies in `folder`; it ends with the block."""
+    to_browser, ours_out = os.pipe()
+    ours_in, from_browser = os.pipe()
+
+    def give_pipes() -> None:
+        # high numbers first: 3 or 4 may be one of the two
+        first, second = os.dup2(to_browser, 63), os.dup2(from_browser, 64)
+        os.dup2(first, 3)
+        os.dup2(second, 4)
+
+    process = subprocess.Popen(
+        [BROWSER, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+        preexec_fn=give_pipes,
+        close_fds=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_browser)
+    os.close(from_browser)
+    try:
+        page = Browser(ours_out, ours_in)
+        page.attach()
+        yield page
+    finally:
+        os.close(ours_out)
+        os.close(ours_in)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
