@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from ct2vq import panels, plots
+from ct2vq import panels
 from ct2vq.config import complete_config
 from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
 from ct2vq.figures import colour_map, model_colours, new_figure
-from ct2vq.files import write_tsv
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 FIGURE = {"dpi": 60, "lung_window": [-600, 1500], "colour_map": "nuclear"}
@@ -198,61 +196,6 @@ def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> Non
     write_volume(sitk.Cast(grid_with(IDENTITY, size=20), sitk.sitkFloat32), other)
     with pytest.raises(GeometryError, match="do not share a grid"):
         draw_case(files, tmp_path / "a.png", {"spect_perfusion": str(other)})
-
-
-def metric_rows() -> pd.DataFrame:
-    """Two cases of patient p1, one of p2; a second Dice definition and a second region that must not count."""
-    columns = ["case_id", "model", "target", "metric", "region", "definition", "reference", "value", "unit"]
-    rows = []
-    for case, rs in (("a", 0.5), ("b", 0.7), ("c", 0.8)):
-        for model in LABELS:
-            rows += [
-                (case, model, "perfusion", "spearman", "lungs", "", "spect", rs, "1"),
-                (case, model, "perfusion", "spearman", "core", "", "spect", 0.0, "1"),
-                (case, model, "perfusion", "ssim", "lungs", "sigma=1.5", "spect", rs, "1"),
-                (case, model, "perfusion", "dice_low", "lungs", "p40", "spect", rs, "1"),
-                (case, model, "perfusion", "dice_low", "lungs", "p25_p75", "spect", 0.0, "1"),
-                (case, model, "perfusion", "dice_low_chance", "lungs", "p40", "spect", 0.4, "1"),
-                (case, model, "perfusion", "dice_high", "lungs", "p40", "spect", rs, "1"),
-            ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_the_patient_is_the_unit() -> None:
-    values = plots.patient_values(metric_rows(), {"a": "p1", "b": "p1", "c": "p2"}, "p40")
-    for metric in ("spearman", "dice_low"):
-        chosen = values[(values["model"] == "ddran") & (values["metric"] == metric)].set_index("patient_id")["value"]
-        assert chosen.to_dict() == pytest.approx({"p1": 0.6, "p2": 0.8})
-
-
-def test_study_figures_have_the_same_bytes_twice(tmp_path) -> None:
-    write_tsv(metric_rows(), tmp_path / "metrics.tsv")
-    folds = pd.DataFrame({"case_id": ["a", "b", "c"], "patient_id": ["p1", "p1", "p2"], "fold": [0, 0, 1]})
-    write_tsv(folds, tmp_path / "folds.tsv")
-    pairs = {"first": ["ddran"], "second": ["ran_perfusion"], "target": ["perfusion"], "metric": ["spearman"]}
-    write_tsv(pd.DataFrame(pairs | {"definition": [None], "p_holm": [0.04]}), tmp_path / "pairs.tsv")
-    history = tmp_path / "train" / "ddran" / "fold0" / "history.tsv"
-    history.parent.mkdir(parents=True)
-    curve = {"epoch": [1, 2], "loss": [1.0, 0.5], "validation_loss": [None, None], "validation_spearman": [None, None]}
-    write_tsv(pd.DataFrame(curve), history)
-    flow = {
-        "listed": 4,
-        "exclusions": [{"case_id": "d", "stage": "register", "reason": "the patient moved between CT and SPECT"}],
-        "analysed": 3,
-        "patients": 2,
-        "targets": {"perfusion": 3},
-    }
-    common = {"simulated": True, "figure": FIGURE}
-    tables = [tmp_path / f"{name}.tsv" for name in ("metrics", "pairs", "folds")]
-    names = {"labels": LABELS, "networks": NETWORKS}
-    for run in ("1", "2"):
-        plots.draw_metrics(*tables, tmp_path / f"metrics{run}.png", **names, definition="p40", **common)
-        plots.draw_training([history], tmp_path / f"training{run}.png", **names, **common)
-        plots.draw_cohort(flow, tmp_path / "folds.tsv", tmp_path / f"cohort{run}.png", **common)
-    for name in ("metrics", "training", "cohort"):
-        first, second = (tmp_path / f"{name}{run}.png" for run in "12")
-        assert first.read_bytes() == second.read_bytes()
-        assert np.asarray(Image.open(first).convert("L")).std() > 5, "something is drawn"
 
 
 def test_a_failed_drawing_leaves_nothing(tmp_path) -> None:

@@ -68,9 +68,7 @@ def draw_bland_altman(
         return
     groups = [name for name in GROUPS if (data["group"] == name).any()]
     note = "differences in percentage points; dashed: their mean, dotted: 95 % limits of agreement, bands: confidence "
-    note += (
-        "intervals (patients drawn again); shares of thirds and of lobes sum to 100 %, so their mean difference is 0"
-    )
+    note += "intervals (patients drawn again); thirds and lobes sum to 100 %, so their mean difference is 0"
     with study_figure(output, 1.75 * len(rows) + 0.75, look, data, note) as figure:
         places = figure.subplots(len(rows), len(groups), squeeze=False, sharey="col")
         for row, (target, model) in zip(places, rows, strict=True):

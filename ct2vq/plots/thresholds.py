@@ -54,6 +54,8 @@ def curves_of(metrics: pd.DataFrame, patients: Mapping[str, str], look: Look) ->
     kept = kept.dropna(subset=["percentile"])
     values = patient_means(kept, patients, ["target", "metric", "model", "percentile"]).dropna(subset="value")
     keys = ["target", "metric", "model", "percentile"]
+    if values.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
     groups = values[values["metric"].isin(DICE_METRICS)].groupby(keys)["value"]
     quartiles = groups.quantile([0.25, 0.5, 0.75]).unstack().set_axis(["q1", "median", "q3"], axis=1)
     chance = values[values["metric"].str.endswith("_chance")]

@@ -130,6 +130,15 @@ def test_a_class_needs_a_low_image_and_a_difference(q: float, v: float, expected
     np.testing.assert_array_equal(classes, CLASSES.get(expected, 0) * block("mismatch"))
 
 
+def test_a_small_mismatch_does_not_borrow_the_volume_of_a_matched_defect_beside_it() -> None:
+    relative = lungs_at(0.1, 0.4)
+    z, y, x = BLOCKS["mismatch"]
+    relative.images["ventilation"][z, y, x.start : x.start + 5] = 0.9  # both halves have 360 voxels, 23 mL
+    assert not vq_classes(relative, replace(RULE, min_ml=25), SPACING).any()
+    classes = vq_classes(relative, replace(RULE, min_ml=20), SPACING)
+    assert [int((classes == CLASSES[name]).sum()) for name in ("mismatch", "matched")] == [360, 360]
+
+
 def test_without_a_least_difference_noise_at_the_level_makes_a_mismatch() -> None:
     classes = vq_classes(lungs_at(0.49, 0.51), replace(RULE, difference=0), SPACING)
     np.testing.assert_array_equal(classes == CLASSES["mismatch"], block("mismatch"))

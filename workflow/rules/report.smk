@@ -372,7 +372,7 @@ rule report:
                 for case in COHORT.cases
                 for name in ("crop", *case.targets)
             ),
-            # nothing else asks for the lobes of simulated patients
+            # of simulated patients the truth tells the lobes
             *expand(
                 "results/segment/{case}/ct_lobes.json",
                 case=COHORT.case_ids if COHORT.simulated and not BACKEND_LOBES else [],
