@@ -32,7 +32,8 @@ def test_lint_is_clean_without_a_cohort_too(fresh, options):
 
 def test_a_dry_run_of_a_new_checkout_plans_every_stage_and_writes_no_result(fresh):
     plan = fresh.plan()
-    stages = {path.stem for path in fresh.path("workflow/rules").glob("*.smk")} - {"check"}  # only when asked for
+    stages = {path.stem for path in fresh.path("workflow/rules").glob("*.smk")}
+    stages -= {"check", "sensitivity"}  # only when asked for; this study varies no SPECT
     assert {rule.split("_")[0] for rule in plan.rules} == stages
     assert plan.rules["simulate"] == len(CASES)
     assert not fresh.path("results").exists()
@@ -48,7 +49,8 @@ def test_snakemakes_own_report_has_every_figure_and_table_in_its_category(finish
     assert {"metrics.tsv", "summary.tsv", "pairs.tsv", "metrics.png", "training.png", "cohort.png"} <= set(names)
     assert all(names.count(f"{case}.png") == 3 for case in CASES), "images, registration, normalised SPECT"
     categories, results = _variable(text, "categories"), _variable(text, "results")
-    assert categories.keys() == {"Tables", "Results", "Training", "Cohort", "Cases", "Registration", "Normalisation"}
+    every = {"Tables", "Results", "Detection", "Training", "Cohort", "Cases", "Registration", "Normalisation"}
+    assert categories.keys() == every
     listed = [name for groups in categories.values() for group in groups.values() for name in group]
     assert sorted(listed) == sorted(results)
     assert [name for name, result in results.items() if not (result["caption"] and result["labels"])] == []
