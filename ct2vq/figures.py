@@ -5,6 +5,7 @@ No pyplot: figures are plain objects without global state, drawn with Agg.
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from ct2vq.files import replacing, write_tsv
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# it tells every table of every font that it puts into a PDF
+logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 #: DejaVu comes with matplotlib, so text looks the same on every machine
 STYLE = {

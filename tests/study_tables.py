@@ -192,7 +192,7 @@ class StudyTables:
                         for name in names:
                             effect = self.generator.normal(0.01, 0.02)
                             half = abs(self.generator.normal(0.02, 0.01)) + 0.005
-                            favours = "first" if effect > half else "second" if effect < -half else "neither"
+                            favours = "first" if effect > 0 else "second"
                             own = "yes" if (spect, region, name) in (("study", "lungs", n) for n in OWN) else "no"
                             row = (first, second, target, metric, region, name, spect, "spect", own, self.cases)
                             rows.append((*row, effect, effect - half, effect + half, 0.1, favours))

@@ -57,11 +57,7 @@ def draw_density(density: pd.DataFrame, output: str | Path, look: Look, *, bins:
     if not found:
         draw_missing(output, look, COLUMNS, "the values of all voxels", "No case was evaluated.")
         return
-    rows = [
-        [item for item in found if item[0] == target][first : first + COLUMNS_OF_PANELS]
-        for target in TARGETS
-        for first in range(0, sum(item[0] == target for item in found), COLUMNS_OF_PANELS)
-    ]
+    rows = _rows(found)
     columns = max(map(len, rows))
     side = min((look.width - 1.1) / columns, 2.2)
     note = (
@@ -70,6 +66,17 @@ def draw_density(density: pd.DataFrame, output: str | Path, look: Look, *, bins:
     note += "which values are clipped; line: identity"
     with study_figure(output, len(rows) * (side + 0.35) + 0.4, look, data, note) as figure:
         _draw(figure, rows, columns, data, look, bins)
+
+
+def _rows(found: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Targets and models in rows of panels; a new row for each target, unless there is one model only."""
+    if len({model for _, model in found}) == 1:
+        return [found]
+    rows = []
+    for target in TARGETS:
+        here = [item for item in found if item[0] == target]
+        rows += [here[first : first + COLUMNS_OF_PANELS] for first in range(0, len(here), COLUMNS_OF_PANELS)]
+    return rows
 
 
 def _shares(density: pd.DataFrame, bins: int) -> pd.DataFrame:
@@ -89,13 +96,14 @@ def _draw(
     places = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     mesh = None
     for number, row in enumerate(rows):
+        one_target = len({target for target, _ in row}) == 1
         for axes in places[number, len(row) :]:
             axes.set_visible(False)
         for axes, (target, model) in zip(places[number], row, strict=False):
             chosen = data[(data["target"] == target) & (data["model"] == model)]
             mesh = _panel(axes, chosen, scale, bins)
-            title(axes, look.short(model, 22))
-        places[number, 0].set_ylabel(f"{NAMES_OF_TARGETS[row[0][0]]}\nSPECT")
+            title(axes, look.short(model, 22) if one_target else NAMES_OF_TARGETS[target])
+        places[number, 0].set_ylabel(f"{NAMES_OF_TARGETS[row[0][0]] if one_target else look.short(row[0][1])}\nSPECT")
     for column in range(columns):
         lowest = max(number for number, row in enumerate(rows) if len(row) > column)
         places[lowest, column].set_xlabel("synthesised")

@@ -5,19 +5,20 @@ Simonsohn, Simmons & Nelson, Nat Hum Behav 2020;4:1208.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ct2vq.figures import DARK, METRIC_NAMES, MIDDLE, Look, draw_missing, study_figure
-from ct2vq.plots.parts import MOST_VECTOR_POINTS, NAMES_OF_TARGETS, joined, legend, title
+from ct2vq.figures import DARK, METRIC_NAMES, MIDDLE, SMALLEST_TEXT, Look, draw_missing, study_figure
+from ct2vq.plots.parts import MOST_VECTOR_POINTS, NAMES_OF_TARGETS, dots, joined, legend, title
 
 COLUMNS = (
-    "first", "second", "target", "place", "effect", "low", "high", "favours", "own",
+    "first", "second", "target", "place", "effect", "low", "high", "favours", "clear", "own",
     "metric", "region", "definition", "spect", "reference", "n", "p",
 )  # fmt: skip
 #: choices below the curve, and how the page calls them
@@ -29,6 +30,8 @@ ERRORS = ("mae", "rmse")
 #: decibels have no place on an axis of numbers without a unit
 NOT_DRAWN = ("psnr",)
 ROW_INCHES = 0.125
+NEITHER = "#9a9a9a"
+PALE_ALPHA = 0.4
 
 
 def draw_sensitivity(sensitivity: pd.DataFrame, output: str | Path, look: Look, *, confidence: float) -> None:
@@ -51,7 +54,7 @@ def draw_sensitivity(sensitivity: pd.DataFrame, output: str | Path, look: Look, 
     note = (
         f"bars: {confidence:.0%} intervals of the Hodges-Lehmann difference; a column is one combination of choices; "
     )
-    note += "coloured where the interval leaves out 0; dashed: the study's own choices; not independent of each other"
+    note += "pale where the interval holds 0, numbers in brackets count the others; dashed: the study's own choices"
     note += "; MAE and RMSE turned round" if data["metric"].isin(ERRORS).any() else ""
     height = len(blocks) * (1.75 + matrix) + 0.75
     with study_figure(output, height, look, data, note) as figure:
@@ -72,6 +75,7 @@ def specifications(sensitivity: pd.DataFrame) -> pd.DataFrame:
     sign = np.where(data["metric"].isin(ERRORS), -1.0, 1.0)
     ends = np.sort(np.stack([sign * data["ci_low"], sign * data["ci_high"]]), axis=0)
     data = data.assign(effect=sign * data["hodges_lehmann"], low=ends[0], high=ends[1])
+    data["clear"] = np.where((data["low"] > 0) | (data["high"] < 0), "yes", "no")
     data["definition"] = data["definition"].where(data["metric"].str.startswith("dice_"), None)
     pair = ["first", "second", "target"]
     data = data.sort_values([*pair, "effect", *CHOICES], kind="stable", ignore_index=True)
@@ -115,25 +119,30 @@ def _fill(
 
 def _effects(axes: Axes, data: pd.DataFrame, look: Look, first: str, second: str) -> None:
     axes.axhline(0, color=DARK, linewidth=0.7, zorder=1)
-    few = len(data) <= MOST_VECTOR_POINTS
-    for favours, colour in _colours(look, first, second).items():
-        chosen = data[data["favours"] == favours]
+    pixels = len(data) > MOST_VECTOR_POINTS
+    for chosen, style in _coloured(data, look, first, second):
         known = chosen[np.isfinite(chosen[["low", "high"]].to_numpy(float)).all(axis=1)]
         _, y = joined([0, 1], known[["low", "high"]].to_numpy(float))
         x = np.repeat(known["place"].to_numpy(float), 3)
-        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.55, rasterized=not few, zorder=2)
-        style = {"linestyle": "", "marker": "o", "markersize": 2.2, "markeredgewidth": 0, "rasterized": not few}
-        axes.plot(chosen["place"], chosen["effect"], color=colour, zorder=3, **style)
+        axes.plot(x, y, linewidth=0.8, rasterized=pixels, zorder=2, **style)
+        dots(axes, chosen["place"], chosen["effect"], markersize=2.2, zorder=3, **style)
     _own(axes, data)
     low, high = axes.get_ylim()
     axes.set(xlim=(-1, len(data)), ylim=(low, high + 0.15 * (high - low)))
     axes.tick_params(labelbottom=False, bottom=False)
     axes.grid(False, axis="x")
-    counts = data["favours"].value_counts()
-    text = (
-        f"{counts.get('first', 0)} of {len(data)} favour {look.short(first, 14)}, {counts.get('second', 0)} the other"
+    axes.text(
+        0.01, 0.98, _counts(data, look, first, second), transform=axes.transAxes, va="top", fontsize=SMALLEST_TEXT
     )
-    axes.text(0.01, 0.98, text, transform=axes.transAxes, va="top", fontsize=7)
+
+
+def _counts(data: pd.DataFrame, look: Look, first: str, second: str) -> str:
+    """How many combinations favour each model, and in brackets how many of them clearly."""
+    parts = []
+    for side, model in (("first", first), ("second", second)):
+        here = data[data["favours"] == side]
+        parts.append(f"{look.short(model, 14)}: {len(here)} ({(here['clear'] == 'yes').sum()})")
+    return f"of {len(data)} favour {', '.join(parts)}"
 
 
 def _own(axes: Axes, data: pd.DataFrame) -> None:
@@ -151,16 +160,21 @@ def _matrix(
     *,
     named: bool,
 ) -> None:
-    colours = _colours(look, first, second)
     for place, (choice, option) in enumerate(rows):
         if option is None:
             axes.axhline(place, color="#e3e3e3", linewidth=0.5)
             continue
-        chosen = data[data[choice] == option]
-        for favours, colour in colours.items():
-            x = chosen.loc[chosen["favours"] == favours, "place"]
-            style = {"linestyle": "", "marker": "|", "markersize": 4.5, "markeredgewidth": 0.9}
-            axes.plot(x, np.full(len(x), place), color=colour, rasterized=len(data) > MOST_VECTOR_POINTS, **style)
+        for chosen, style in _coloured(data[data[choice] == option], look, first, second):
+            axes.plot(
+                chosen["place"],
+                np.full(len(chosen), place),
+                linestyle="",
+                marker="|",
+                markersize=4.5,
+                markeredgewidth=0.9,
+                rasterized=len(data) > MOST_VECTOR_POINTS,
+                **style,
+            )
     _own(axes, data)
     axes.set(ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)))
     axes.set_yticklabels([_row_name(*row) for row in rows] if named else [])
@@ -175,8 +189,13 @@ def _row_name(choice: str, option: str | None) -> str:
     return CHOICES[choice] if option is None else NAMES.get(option, option.replace("_", " "))
 
 
-def _colours(look: Look, first: str, second: str) -> Mapping[str, str]:
-    return {"neither": "#9a9a9a", "first": look.colour(first), "second": look.colour(second)}
+def _coloured(data: pd.DataFrame, look: Look, first: str, second: str) -> Iterator[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The rows that favour each model with their colour, which is pale where the interval holds 0."""
+    for side, colour in {"neither": NEITHER, "first": look.colour(first), "second": look.colour(second)}.items():
+        for clear, alpha in (("no", PALE_ALPHA), ("yes", 1.0)):
+            chosen = data[(data["favours"] == side) & (data["clear"] == clear)]
+            if len(chosen):
+                yield chosen, {"color": colour, "alpha": alpha}
 
 
 def _legend(data: pd.DataFrame, look: Look) -> list[Line2D]:
@@ -188,4 +207,4 @@ def _legend(data: pd.DataFrame, look: Look) -> list[Line2D]:
         Line2D([], [], color=look.colour(model), label=f"favours {look.label(model)}", **style)
         for model in look.sorted(favoured)
     ]
-    return [*handles, Line2D([], [], color="#9a9a9a", label="neither", **style)]
+    return [*handles, Line2D([], [], color=NEITHER, label="neither", **style)]

@@ -108,7 +108,8 @@ def files_of(drawn: dict[str, Path]) -> Iterator[Path]:
     return (path.with_suffix(f".{suffix}") for path in drawn.values() for suffix in FORMATS)
 
 
-def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts):
+def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts, caplog):
+    caplog.set_level("INFO")
     study = StudyTables(cases=3, models=TWO_MODELS)
     drawn = draw(study, tmp_path)
     assert len(list((tmp_path / "figures").iterdir())) == len(STEMS) * len(FORMATS)
@@ -120,6 +121,7 @@ def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts):
         assert np.asarray(picture.convert("L")).std() > 5, "something is drawn"
     assert min(size for _, size in texts) >= SMALLEST_TEXT
     assert sum("simulated patients" in text for text, _ in texts) == len(STEMS)
+    assert not caplog.records, "libraries do not fill the log"
     again, look = (
         {name: tmp_path / "again" / f"{name}.png" for name in ("density", "sensitivity", "roc")},
         look_of(study),
@@ -260,7 +262,10 @@ def test_specifications_are_sorted_and_errors_are_turned_round():
     for _, rows in data.groupby(["first", "second", "target"]):
         assert rows["effect"].is_monotonic_increasing and rows["place"].tolist() == list(range(len(rows)))
     row = data[data["metric"] == "mae"].iloc[0]
-    assert row[["effect", "low", "high"]].tolist() == [0.5, 0.4, 0.7]
+    assert row[["effect", "low", "high", "clear"]].tolist() == [0.5, 0.4, 0.7, "yes"]
+    assert (data["clear"] == "no").sum() == (
+        (table["ci_low"] < 0) & (table["ci_high"] > 0) & (table["metric"] != "psnr")
+    ).sum()
     assert data.loc[data["metric"] == "ssim", "definition"].isna().all(), "parameters of SSIM are no threshold"
     choices = {choice for choice, _ in sensitivity.choice_rows(data)}
     assert choices == {"metric", "region", "definition", "spect"}, "what never changes is no choice"
