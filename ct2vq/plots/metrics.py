@@ -20,8 +20,6 @@ CEILING_LABELS = {
     "noise_ceiling": "truth without noise against SPECT (quartiles)",
     "visible_ceiling": "what CT shows of the truth against SPECT (quartiles)",
 }
-#: other metrics whose panels stand in a figure of their own, with units
-ERROR_NAMES = {"pearson": "Pearson's r", "mae": "MAE", "rmse": "RMSE", "psnr": "PSNR (dB)"}
 
 
 def draw_metrics(
@@ -32,7 +30,6 @@ def draw_metrics(
     look: Look,
     *,
     definition: str,
-    names: Mapping[str, str] = METRIC_NAMES,
 ) -> None:
     """Box plots over patients of some metrics (columns) and targets (rows) for every model.
 
@@ -45,36 +42,34 @@ def draw_metrics(
         output: `*.png`; PDF, SVG and TSV lie beside it.
         look: names and colours.
         definition: threshold that Dice rows are taken of.
-        names: title of each metric.
     """
     values = patient_values(metrics, patients, definition).dropna(subset="value")
     chance = [f"{metric}_chance" for metric in DICE_METRICS]
-    values = values[values["metric"].isin([*names, *(chance if set(DICE_METRICS) <= set(names) else [])])]
+    values = values[values["metric"].isin([*METRIC_NAMES, *chance])]
     values = values[values["model"].isin([*look.labels, *CEILINGS])]
-    tests = _tests(pairs, definition, names)
+    tests = _tests(pairs, definition)
     targets = present_targets(values)
     if not targets:
         draw_missing(output, look, COLUMNS, "agreement with SPECT", "No metric in the lungs could be computed.")
         return
     data = _drawn(values, tests)
     ceilings = [name for name in CEILINGS if (values["model"] == name).any()]
-    is_dice = set(DICE_METRICS) <= set(names)
     note = "points and grey lines are patients, boxes quartiles, whiskers 1.5 interquartile ranges; p after Holm"
-    note += f"; DSC by threshold “{definition}”" if is_dice else ""
+    note += f"; DSC by threshold “{definition}”"
     with study_figure(output, 2.35 * len(targets) + 0.45, look, data, note) as figure:
-        rows = figure.subplots(len(targets), len(names), squeeze=False)
+        rows = figure.subplots(len(targets), len(METRIC_NAMES), squeeze=False)
         for row, target in zip(rows, targets, strict=True):
-            for axes, metric in zip(row, names, strict=True):
+            for axes, metric in zip(row, METRIC_NAMES, strict=True):
                 here = values[values["target"] == target]
                 _panel(axes, here, tests[tests["target"] == target], metric, look)
-                title(axes, names[metric])
+                title(axes, METRIC_NAMES[metric])
             row[0].set_ylabel(f"{NAMES_OF_TARGETS[target]}\nagreement with SPECT")
         legend(figure, _legend(ceilings, chance=values["metric"].isin(chance).any()))
 
 
-def _tests(pairs: pd.DataFrame, definition: str, names: Mapping[str, str]) -> pd.DataFrame:
+def _tests(pairs: pd.DataFrame, definition: str) -> pd.DataFrame:
     """The declared comparisons whose p the figure shows: in the lungs, against SPECT, of the first threshold."""
-    tests = pairs[pairs["metric"].isin(list(names)) & pairs["p_holm"].notna()]
+    tests = pairs[pairs["metric"].isin(list(METRIC_NAMES)) & pairs["p_holm"].notna()]
     for column, wanted in (("region", "lungs"), ("reference", "spect")):
         if column in tests:
             tests = tests[tests[column] == wanted]
