@@ -92,7 +92,8 @@ def _compress(plain: Path, packed: Path) -> None:
     """Write `plain` as gzip, without name and time of day in its header.
 
     libdeflate gives the same bytes on every machine, and takes a tenth of the time of ITK's own compression for a file
-    11 % larger (docs/benchmarks.md, Conversion). ISA-L is a little faster but was seen to pack the same bytes in two ways.
+    11 % larger (docs/benchmarks.md, Conversion). ISA-L is a little faster but was seen to pack the same bytes in two
+    ways.
     """
     with open(plain, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
         packed.write_bytes(deflate.gzip_compress(content, GZIP_LEVEL))

@@ -34,4 +34,5 @@ if __name__ == "__main__":
             pairs=params.pairs,
             confidence=params.confidence,
             seed=params.seed,
+            threads=snakemake.threads,
         )

@@ -435,6 +435,13 @@ EVALUATED_TRUTH = (
 )
 
 
+#: what lies beside the PNG of a figure of the study
+BESIDE_FIGURES = [
+    *(f".{name}" for name in config["report"]["figure"]["vector_formats"]),
+    ".tsv",
+]
+
+
 def ct_images(wildcards):
     return case_images(
         wildcards,

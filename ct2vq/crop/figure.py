@@ -197,6 +197,7 @@ def _name_histogram(axes: Axes, highest: int) -> None:
     decades = range(int(top) + 1)
     axes.set(xlim=(-0.08, HISTOGRAM_END + 0.08), ylim=(-DECADES_BELOW, top))
     axes.set_yticks(decades, [f"{10**decade}" for decade in decades])
+    axes.grid(True)
     axes.set_xticks(np.arange(0, HISTOGRAM_END + 0.1, 0.5))
     axes.axvline(1, color="#555555", linewidth=0.8, linestyle="--")
     axes.set_xlabel("relative to the reference", fontsize=7.5)

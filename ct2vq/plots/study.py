@@ -1,8 +1,11 @@
-"""All figures of a study, drawn by one process: libraries are loaded once."""
+"""All figures of a study, drawn by one job: libraries are loaded once, and each figure is drawn in one process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ def draw_study(
     pairs: Sequence[Sequence[str]],
     confidence: float,
     seed: int,
+    threads: int = 1,
 ) -> None:
     """Draw every figure of the study; a table without rows gives a figure that says what is missing.
 
@@ -54,21 +58,58 @@ def draw_study(
         pairs: declared comparisons (first, second, target).
         confidence: level of the intervals.
         seed: of the bootstrap.
+        threads: how many figures are drawn at a time; the files do not depend on it.
     """
     read = {name: read_tsv(path) for name, path in tables.items()}
     patients = dict(read["folds"][["case_id", "patient_id"]].itertuples(index=False))
     metrics, first = read["metrics"], [model for pair in pairs for model in pair[:2]]
-    draw_metrics(metrics, read["pairs"], patients, figures["metrics"], look, definition=definition)
-    draw_bland_altman(metrics, patients, figures["bland_altman"], look, first=first, seed=seed, confidence=confidence)
-    draw_threshold_curves(metrics, patients, figures["threshold_curves"], look)
-    draw_case_level(metrics, diagnoses, figures["case_level"], look)
-    draw_density(read_density(density), figures["density"], look)
-    for kind in ("roc", "precision_recall"):
-        draw_curves(read["roc"], read["detection"], figures[kind], look, kind=kind)
-    draw_calibration(read["calibration"], figures["calibration"], look)
-    draw_defects(read["defects"], figures["defects"], look)
-    draw_passes(read["passes"], figures["passes"], look)
-    draw_sensitivity(read["sensitivity"], figures["sensitivity"], look, confidence=confidence)
-    draw_registration(read["quality"], figures["registration"], look, limits=flags)
-    draw_training(read_histories(histories), figures["training"], look)
-    draw_cohort(flow, read["folds"]["fold"].value_counts().to_dict(), figures["cohort"], look)
+    drawings = [
+        partial(draw_metrics, metrics, read["pairs"], patients, figures["metrics"], look, definition=definition),
+        partial(
+            draw_bland_altman,
+            metrics,
+            patients,
+            figures["bland_altman"],
+            look,
+            first=first,
+            seed=seed,
+            confidence=confidence,
+        ),
+        partial(draw_threshold_curves, metrics, patients, figures["threshold_curves"], look),
+        partial(draw_case_level, metrics, diagnoses, figures["case_level"], look),
+        partial(draw_density, read_density(density), figures["density"], look),
+        partial(draw_curves, read["roc"], read["detection"], figures["roc"], look, kind="roc"),
+        partial(
+            draw_curves, read["roc"], read["detection"], figures["precision_recall"], look, kind="precision_recall"
+        ),
+        partial(draw_calibration, read["calibration"], figures["calibration"], look),
+        partial(draw_defects, read["defects"], figures["defects"], look),
+        partial(draw_passes, read["passes"], figures["passes"], look),
+        partial(draw_sensitivity, read["sensitivity"], figures["sensitivity"], look, confidence=confidence),
+        partial(draw_registration, read["quality"], figures["registration"], look, limits=flags),
+        partial(draw_training, read_histories(histories), figures["training"], look),
+        partial(draw_cohort, flow, read["folds"]["fold"].value_counts().to_dict(), figures["cohort"], look),
+    ]
+    _draw_all(drawings, threads)
+
+
+#: what forked processes draw: they inherit the tables instead of receiving copies
+_drawings: list[Callable[[], None]] = []
+
+
+def _draw_all(drawings: Sequence[Callable[[], None]], threads: int) -> None:
+    """Draw all, `threads` at a time in processes of their own; the first error is raised again."""
+    if threads < 2:
+        for draw in drawings:
+            draw()
+        return
+    _drawings[:] = drawings
+    try:
+        with ProcessPoolExecutor(threads, multiprocessing.get_context("fork")) as processes:
+            list(processes.map(_draw_one, range(len(drawings))))
+    finally:
+        _drawings.clear()
+
+
+def _draw_one(number: int) -> None:
+    _drawings[number]()

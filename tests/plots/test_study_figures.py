@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,16 @@ STEMS = [
     *("roc", "precision_recall", "defects", "case_level", "registration", "training", "cohort"),
 ]
 FORMATS = ("png", "pdf", "svg", "tsv")
-FIGURE = {"dpi": 60, "print_dpi": 60, "width_mm": 180, "lung_window": [-600, 1500], "colour_map": "nuclear"}
+#: PNG only where a test does not look at the other formats, which take most of the time
+FIGURE = {
+    "dpi": 60,
+    "print_dpi": 60,
+    "vector_formats": [],
+    "width_mm": 180,
+    "lung_window": [-600, 1500],
+    "colour_map": "nuclear",
+}
+ALL_FORMATS = FIGURE | {"vector_formats": ["pdf", "svg"]}
 EXCLUSIONS = [{"case_id": "d", "stage": "register", "reason": "the patient moved between CT and SPECT"}]
 MANY_MODELS = FIVE_MODELS | {
     "unet": ("U-Net with a rather long label that nobody shortened", TARGETS),
@@ -34,11 +44,13 @@ MANY_MODELS = FIVE_MODELS | {
 }
 
 
-def look_of(study: StudyTables) -> Look:
-    return Look(study.labels, study.networks, study.simulated, FIGURE)
+def look_of(study: StudyTables, figure: dict[str, Any] = FIGURE) -> Look:
+    return Look(study.labels, study.networks, study.simulated, figure)
 
 
-def draw(study: StudyTables, folder: Path, *, empty: bool = False) -> dict[str, Path]:
+def draw(
+    study: StudyTables, folder: Path, figure: dict[str, Any] = FIGURE, *, empty: bool = False, threads: int = 1
+) -> dict[str, Path]:
     """Write the study's tables, without rows if `empty`, and draw everything."""
     tables = {
         "metrics": study.metrics(),
@@ -67,7 +79,7 @@ def draw(study: StudyTables, folder: Path, *, empty: bool = False) -> dict[str, 
         histograms,
         histories,
         drawn,
-        look_of(study),
+        look_of(study, figure),
         definition="p40",
         flow=flow | {"targets": dict.fromkeys(TARGETS, study.cases)},
         diagnoses=study.diagnoses,
@@ -75,18 +87,13 @@ def draw(study: StudyTables, folder: Path, *, empty: bool = False) -> dict[str, 
         pairs=study.pairs,
         confidence=0.95,
         seed=1,
+        threads=threads,
     )
     return drawn
 
 
 #: what a study needs at least to have every figure
 TWO_MODELS = {name: FIVE_MODELS[name] for name in ("ddran", "ran_perfusion")}
-
-
-@pytest.fixture
-def png_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the formats that a test does not look at: they take most of the time."""
-    monkeypatch.setattr(style, "VECTOR_FORMATS", ())
 
 
 @pytest.fixture
@@ -111,7 +118,7 @@ def files_of(drawn: dict[str, Path]) -> Iterator[Path]:
 def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts, caplog):
     caplog.set_level("INFO")
     study = StudyTables(cases=3, models=TWO_MODELS)
-    drawn = draw(study, tmp_path)
+    drawn = draw(study, tmp_path, ALL_FORMATS)
     assert len(list((tmp_path / "figures").iterdir())) == len(STEMS) * len(FORMATS)
     for path in files_of(drawn):
         assert not re.search(rb"CreationDate|<dc:date>|[Mm]atplotlib.{0,8}[0-9]\.[0-9]", path.read_bytes()), path.name
@@ -124,7 +131,7 @@ def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts, caplog):
     assert not caplog.records, "libraries do not fill the log"
     again, look = (
         {name: tmp_path / "again" / f"{name}.png" for name in ("density", "sensitivity", "roc")},
-        look_of(study),
+        look_of(study, ALL_FORMATS),
     )
     density.draw_density(density.read_density([tmp_path / "density.tsv"]), again["density"], look)
     sensitivity.draw_sensitivity(read_tsv(tmp_path / "sensitivity.tsv"), again["sensitivity"], look, confidence=0.95)
@@ -137,7 +144,22 @@ def test_figures_are_whole_and_the_same_bytes_twice(tmp_path, texts, caplog):
             assert first.read_bytes() == second.read_bytes(), first.name
 
 
-def test_eight_models_with_long_names(tmp_path, texts, png_only):
+def test_two_processes_draw_the_same_bytes(tmp_path):
+    one, two = (
+        draw(StudyTables(cases=3, models=TWO_MODELS), tmp_path / str(threads), threads=threads) for threads in (1, 2)
+    )
+    for name in STEMS:
+        for suffix in (".png", ".tsv"):
+            assert one[name].with_suffix(suffix).read_bytes() == two[name].with_suffix(suffix).read_bytes(), name
+
+
+def test_an_error_in_one_of_two_processes_is_told(tmp_path):
+    (tmp_path / "figures").write_text("a file where the folder should be")
+    with pytest.raises(FileExistsError, match="figures"):
+        draw(StudyTables(cases=3, models=TWO_MODELS), tmp_path, threads=2)
+
+
+def test_eight_models_with_long_names(tmp_path, texts):
     study = StudyTables(cases=3, models=MANY_MODELS, simulated=False)
     look = look_of(study)
     metrics.draw_metrics(
@@ -152,12 +174,12 @@ def test_eight_models_with_long_names(tmp_path, texts, png_only):
 
 
 @pytest.mark.parametrize("models", [{"ddran": ("DDRAN", TARGETS)}, {"mean_map": ("mean map", TARGETS[:1])}])
-def test_one_patient_and_one_model_are_enough(tmp_path, png_only, models):
+def test_one_patient_and_one_model_are_enough(tmp_path, models):
     drawn = draw(StudyTables(cases=1, models=models, simulated=False), tmp_path)
     assert all(path.is_file() and path.with_suffix(".tsv").is_file() for path in drawn.values())
 
 
-def test_empty_tables_give_figures_that_say_what_is_missing(tmp_path, texts, png_only):
+def test_empty_tables_give_figures_that_say_what_is_missing(tmp_path, texts):
     drawn = draw(StudyTables(cases=2), tmp_path, empty=True)
     said = " ".join(text for text, _ in texts)
     assert said.count("Not drawn:") == len(STEMS) - 1, "the cohort's flow needs no table"

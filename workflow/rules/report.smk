@@ -197,7 +197,7 @@ rule report_figures:
             category="Results",
             labels={"figure": "metrics of every model"},
         ),
-        metrics_files=multiext("results/report/figures/metrics", ".pdf", ".svg", ".tsv"),
+        metrics_files=multiext("results/report/figures/metrics", *BESIDE_FIGURES),
         bland_altman=report(
             "results/report/figures/bland_altman.png",
             caption="../report/figure_bland_altman.rst",
@@ -205,7 +205,7 @@ rule report_figures:
             labels={"figure": "function of lungs, thirds, lobes"},
         ),
         bland_altman_files=multiext(
-            "results/report/figures/bland_altman", ".pdf", ".svg", ".tsv"
+            "results/report/figures/bland_altman", *BESIDE_FIGURES
         ),
         threshold_curves=report(
             "results/report/figures/threshold_curves.png",
@@ -214,7 +214,7 @@ rule report_figures:
             labels={"figure": "Dice at every threshold"},
         ),
         threshold_curves_files=multiext(
-            "results/report/figures/threshold_curves", ".pdf", ".svg", ".tsv"
+            "results/report/figures/threshold_curves", *BESIDE_FIGURES
         ),
         density=report(
             "results/report/figures/density.png",
@@ -222,7 +222,7 @@ rule report_figures:
             category="Results",
             labels={"figure": "values of all voxels"},
         ),
-        density_files=multiext("results/report/figures/density", ".pdf", ".svg", ".tsv"),
+        density_files=multiext("results/report/figures/density", *BESIDE_FIGURES),
         calibration=report(
             "results/report/figures/calibration.png",
             caption="../report/figure_calibration.rst",
@@ -230,7 +230,7 @@ rule report_figures:
             labels={"figure": "calibration"},
         ),
         calibration_files=multiext(
-            "results/report/figures/calibration", ".pdf", ".svg", ".tsv"
+            "results/report/figures/calibration", *BESIDE_FIGURES
         ),
         passes=report(
             "results/report/figures/passes.png",
@@ -238,7 +238,7 @@ rule report_figures:
             category="Results",
             labels={"figure": "patients that pass"},
         ),
-        passes_files=multiext("results/report/figures/passes", ".pdf", ".svg", ".tsv"),
+        passes_files=multiext("results/report/figures/passes", *BESIDE_FIGURES),
         sensitivity=report(
             "results/report/figures/sensitivity.png",
             caption="../report/figure_sensitivity.rst",
@@ -246,7 +246,7 @@ rule report_figures:
             labels={"figure": "pairs under other choices"},
         ),
         sensitivity_files=multiext(
-            "results/report/figures/sensitivity", ".pdf", ".svg", ".tsv"
+            "results/report/figures/sensitivity", *BESIDE_FIGURES
         ),
         roc=report(
             "results/report/figures/roc.png",
@@ -254,7 +254,7 @@ rule report_figures:
             category="Detection",
             labels={"figure": "ROC curves"},
         ),
-        roc_files=multiext("results/report/figures/roc", ".pdf", ".svg", ".tsv"),
+        roc_files=multiext("results/report/figures/roc", *BESIDE_FIGURES),
         precision_recall=report(
             "results/report/figures/precision_recall.png",
             caption="../report/figure_precision_recall.rst",
@@ -262,7 +262,7 @@ rule report_figures:
             labels={"figure": "precision and recall"},
         ),
         precision_recall_files=multiext(
-            "results/report/figures/precision_recall", ".pdf", ".svg", ".tsv"
+            "results/report/figures/precision_recall", *BESIDE_FIGURES
         ),
         defects=report(
             "results/report/figures/defects.png",
@@ -270,16 +270,14 @@ rule report_figures:
             category="Detection",
             labels={"figure": "defects found and invented"},
         ),
-        defects_files=multiext("results/report/figures/defects", ".pdf", ".svg", ".tsv"),
+        defects_files=multiext("results/report/figures/defects", *BESIDE_FIGURES),
         case_level=report(
             "results/report/figures/case_level.png",
             caption="../report/figure_case_level.rst",
             category="Detection",
             labels={"figure": "defect volumes by diagnosis"},
         ),
-        case_level_files=multiext(
-            "results/report/figures/case_level", ".pdf", ".svg", ".tsv"
-        ),
+        case_level_files=multiext("results/report/figures/case_level", *BESIDE_FIGURES),
         registration=report(
             "results/report/figures/registration.png",
             caption="../report/figure_registration.rst",
@@ -287,7 +285,7 @@ rule report_figures:
             labels={"figure": "quality over the cohort"},
         ),
         registration_files=multiext(
-            "results/report/figures/registration", ".pdf", ".svg", ".tsv"
+            "results/report/figures/registration", *BESIDE_FIGURES
         ),
         training=report(
             "results/report/figures/training.png",
@@ -295,23 +293,21 @@ rule report_figures:
             category="Training",
             labels={"figure": "training curves"},
         ),
-        training_files=multiext(
-            "results/report/figures/training", ".pdf", ".svg", ".tsv"
-        ),
+        training_files=multiext("results/report/figures/training", *BESIDE_FIGURES),
         cohort=report(
             "results/report/figures/cohort.png",
             caption="../report/cohort.rst",
             category="Cohort",
             labels={"figure": "cohort flow"},
         ),
-        cohort_files=multiext("results/report/figures/cohort", ".pdf", ".svg", ".tsv"),
+        cohort_files=multiext("results/report/figures/cohort", *BESIDE_FIGURES),
     log:
         "logs/report/figures.log",
     benchmark:
         "benchmarks/report/figures.tsv"
     conda:
         "../../envs/stats.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=20,
