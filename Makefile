@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
+# two processes: one runs Snakemake, the other one the rest, module by module (tests/conftest.py)
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-evaluate bench-discover bench-segment realism bench-docs clean
@@ -29,10 +31,10 @@ demo: $(READY)  ## run the embedded study: simulated DICOM to results/report/ind
 	@$(BIN)/python -m ct2vq summary
 
 test: $(READY)  ## all tests, the end-to-end one included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 test-fast: $(READY)  ## tests that take seconds (no Snakemake runs, no real data)
-	$(BIN)/python -m pytest -m "not workflow and not realdata"
+	$(BIN)/python -m pytest $(TWO) -m "not workflow and not realdata"
 
 lint: $(READY)  ## formatting and lint, changing nothing
 	$(BIN)/ruff check .

@@ -19,6 +19,18 @@ settings.register_profile(
 settings.load_profile("ct2vq")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`make test`): all that runs Snakemake in one, which shares its finished study; first.
+
+    The others go module by module, because modules share what is dear to make.
+    """
+    for item in items:
+        group = "workflow" if item.get_closest_marker("workflow") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
 @pytest.fixture(scope="session")
 def cropped_case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of one cropped case with both targets; read only."""
