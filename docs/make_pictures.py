@@ -22,7 +22,7 @@ COLOURS = {
     "#d7e8f5": ("simulate", "convert"),
     "#dcefd8": ("segment", "register", "crop"),
     "#fbe6c8": ("split", "train", "synthesize"),
-    "#ead9ee": ("evaluate", "compare", "report", "all"),
+    "#ead9ee": ("evaluate", "compare", "detect", "sensitivity", "report", "all"),
 }
 
 
