@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,44 @@ def test_a_volume_comes_back_from_nifti(tmp_path: Path, seed: int, dtype: type, 
     assert back.GetPixelID() == image.GetPixelID()
     assert same_grid(back, image)
     np.testing.assert_allclose(corners(back), corners(image), atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_voxels_that_are_no_numbers_stay_so(tmp_path: Path, dtype: type) -> None:
+    image = random_volume(3, dtype)
+    values = to_array(image)
+    values[0, 0, 0], values[1, 0, 0], values[0, 1, 1] = np.nan, np.inf, -np.inf
+    write_volume(from_array(values, image), tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(to_array(read_volume(tmp_path / "a.nii.gz")), values)
+
+
+@pytest.mark.parametrize("change", ["two members", "scaled", "big-endian"])
+def test_unusual_files_of_others_are_read_too(tmp_path: Path, change: str) -> None:
+    image = random_volume(4, np.float32)
+    sitk.WriteImage(image, str(tmp_path / "a.nii"))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    if change == "scaled":
+        content[112:120] = np.array([2.0, 1.0], "<f4").tobytes()
+    if change == "big-endian":
+        content = bytearray(big_endian(bytes(content)))
+    halves = [content[:500], content[500:]] if change == "two members" else [content]
+    (tmp_path / "a.nii.gz").write_bytes(b"".join(gzip.compress(bytes(half)) for half in halves))
+    expected = to_array(image) * (2 if change == "scaled" else 1) + (1 if change == "scaled" else 0)
+    back = read_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(to_array(back), expected, rtol=1e-6)
+    assert same_grid(back, image)
+
+
+def big_endian(content: bytes) -> bytes:
+    """A NIfTI-1 file of float32 in the other byte order, by the sizes of the header's fields (nifti1.h)."""
+    fields = [4, -10, -18, 4, 2, -1, -1, *[2] * 8, *[4] * 3, *[2] * 4, *[4] * 8, *[4] * 3, 2, -1, -1, *[4] * 4, 4, 4]
+    fields += [-80, -24, 2, 2, *[4] * 18, -16, -4]  # text has a minus
+    swapped, place = b"", 0
+    for size in fields:
+        part = content[place : place + abs(size)]
+        swapped, place = swapped + (part if size < 0 else part[::-1]), place + abs(size)
+    assert place == 348
+    return swapped + content[348:352] + np.frombuffer(content[352:], "<f4").astype(">f4").tobytes()
 
 
 def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:

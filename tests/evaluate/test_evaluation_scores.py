@@ -22,7 +22,7 @@ from ct2vq.lungs import LOBES, THIRDS
 from ct2vq.metrics.agreement import spearman
 from ct2vq.metrics.similarity import ssim, ssim_crop
 from ct2vq.metrics.value import RegionValues
-from ct2vq.volume import from_array, make_grid, to_array, write_volume
+from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 KEYS = ["case_id", "model", "target", "metric", "region", "definition", "reference"]
 PARTS = ["right", "left", *THIRDS.values(), *LOBES.values()]
@@ -224,3 +224,15 @@ def test_tables_are_joined_in_the_order_given_and_missing_values_are_counted(fil
     tables[1].write_text("case_id\tother\n")
     with pytest.raises(Ct2vqError, match="other columns"):
         collect(tables, tmp_path / "metrics.tsv")
+
+
+def test_a_file_with_voxels_that_are_no_numbers_has_no_score(files) -> None:
+    image = read_volume(files["ddran_perfusion"])
+    values = to_array(image)
+    values[tuple(np.argwhere(values > 0)[0])] = np.nan
+    write_volume(from_array(values, image), files["ddran_perfusion"])
+    table = read_tsv(evaluate(files, "nan")["metrics"])
+    broken = table[(table["model"] == "ddran") & (table["target"] == "perfusion") & (table["region"] == "lungs")]
+    compared = broken[~broken["metric"].str.startswith(("share", "relative"))]
+    assert set(compared["reason"]) == {"values that are not finite"}
+    assert compared["value"].isna().all()
