@@ -87,8 +87,11 @@ QUICK_PNG = {"compress_level": 4}
 #: distinguishable with every common colour blindness (Okabe & Ito 2008, Wong, Nat Methods 2011;8:441)
 NETWORK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 BASELINE_COLOURS = ("#8c8c8c", "#bdbdbd", "#6b6b6b")
-#: the order of colours that readers of nuclear medicine know from their consoles. Not perceptually uniform and not
-#: safe for colour-blind readers: `report.figure.colour_map: cividis` is.
+#: the palette Hot Iron of DICOM (PS3.6, B.1.1), which consoles of nuclear medicine have. Luminance rises all along it:
+#: more is brighter with every colour blindness, and in print without colours.
+HOT_IRON_COLOURS = ((0.0, "#000000"), (0.5, "#ff0000"), (0.75, "#ff8000"), (1.0, "#ffffff"))
+#: a rainbow that consoles of nuclear medicine have too. Its steps of colour look like edges where there are none, and
+#: colour-blind readers take some of its values for others.
 NUCLEAR_COLOURS = (
     (0.00, "#000000"),
     (0.15, "#1a1aa6"),
@@ -98,6 +101,7 @@ NUCLEAR_COLOURS = (
     (0.82, "#ff2a00"),
     (1.00, "#ffffff"),
 )
+OWN_MAPS = {"hot_iron": HOT_IRON_COLOURS, "nuclear": NUCLEAR_COLOURS}
 TARGET_NAMES = {"perfusion": "Perfusion (Q)", "ventilation": "Ventilation (V)"}
 METRIC_NAMES = {
     "ssim": "SSIM",
@@ -109,12 +113,14 @@ SIMULATED_NOTE = "simulated patients"
 DARK, MIDDLE, PALE = "#222222", "#777777", "#bdbdbd"
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-#: what tables name beside the models
+#: what tables name beside the models: ceilings are the truth of simulated cases, scored as if a model had made it
 REFERENCE_NAMES = {
-    "noise_ceiling": "ceiling of the SPECT's noise",
-    "visible_ceiling": "ceiling of what CT shows",
+    "noise_ceiling": "ceiling: truth",
+    "visible_ceiling": "ceiling: truth that CT shows",
     "spect": "SPECT itself",
 }
+#: what images are compared with
+AGAINST = {"spect": "SPECT", "truth": "truth", "truth_visible": "truth that CT shows"}
 REFERENCE_COLOURS = {
     "noise_ceiling": "#444444",
     "visible_ceiling": "#8a5a2b",
@@ -123,18 +129,18 @@ REFERENCE_COLOURS = {
 
 
 def colour_map(name: str) -> Colormap:
-    """The colour map for function: `nuclear`, or any map that matplotlib knows.
+    """The colour map for function: `hot_iron`, `nuclear`, or any map that matplotlib knows.
 
     Raises:
         ConfigError: no such map.
     """
-    if name == "nuclear":
-        return LinearSegmentedColormap.from_list("nuclear", NUCLEAR_COLOURS, N=256)
+    if name in OWN_MAPS:
+        return LinearSegmentedColormap.from_list(name, OWN_MAPS[name], N=256)
     try:
         return mpl.colormaps[name]
     except KeyError as error:
         raise ConfigError(
-            f"no colour map `{name}`", key="report.figure.colour_map", hint="for instance nuclear, cividis, viridis"
+            f"no colour map `{name}`", key="report.figure.colour_map", hint="for instance hot_iron, cividis, viridis"
         ) from error
 
 

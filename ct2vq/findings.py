@@ -10,13 +10,11 @@ from typing import Any
 import pandas as pd
 
 from ct2vq.figures import METRIC_NAMES
+from ct2vq.names import DICE_METRICS, DIFFERENT, EQUIVALENT, LUNGS, SPECT, UNDECIDED, WITHIN_MARGIN
 
-#: level of the paper's tests (10.1002/acm2.70498: "p < 0.05")
-SIGNIFICANCE = 0.05
-#: a difference within this share of the standard deviation between patients is called too small to matter: Cohen's
-#: "small" effect (Statistical Power Analysis for the Behavioral Sciences, 2nd ed. 1988, ch. 2). An assumption.
-SMALL_EFFECT = 0.2
 PUBLISHED_PATIENTS = 98
+#: names of the metrics that may be declared beside those of the page
+MORE_METRIC_NAMES = METRIC_NAMES | {"pearson": "Pearson's r", "mae": "MAE", "rmse": "RMSE", "psnr": "PSNR (dB)"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def mean_and_sd(mean: Any, sd: Any, digits: int = 3) -> str:
 
 def in_lungs(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the lungs and against SPECT, where a table has other regions and references too."""
-    for column, wanted in (("region", "lungs"), ("reference", "spect")):
+    for column, wanted in (("region", LUNGS), ("reference", SPECT)):
         if column in table:
             table = table[table[column] == wanted]
     return table
@@ -70,123 +68,133 @@ def select_row(summary: pd.DataFrame, model: str, target: str, metric: str, defi
     """The summary's row of a model, target and metric in the lungs against SPECT; Dice rows by the threshold's name."""
     summary = in_lungs(summary)
     rows = summary[(summary["model"] == model) & (summary["target"] == target) & (summary["metric"] == metric)]
-    if metric.startswith("dice_"):
+    if metric in DICE_METRICS:
         rows = rows[rows["definition"] == definition]
     return None if rows.empty else rows.iloc[0]
 
 
+def of_patients(n: int, patients: int) -> str:
+    """` in 7 of 10 patients`, or nothing where nobody of the cohort is left out."""
+    return "" if n == patients else f" in {n:.0f} of {patients} patients"
+
+
 def agreement(
-    summary: pd.DataFrame, target: str, networks: Sequence[str], labels: Mapping[str, str], confidence: float
+    summary: pd.DataFrame,
+    target: str,
+    networks: Sequence[str],
+    labels: Mapping[str, str],
+    confidence: float,
+    patients: int,
 ) -> Finding:
-    """Mean Rs and SSIM of every network for a target."""
+    """Mean Rs and SSIM of every network for a target; how many patients, where it is not all of the cohort."""
     parts = []
     for model in networks:
         rs = select_row(summary, model, target, "spearman", "")
         ssim = select_row(summary, model, target, "ssim", "")
         if rs is None:
             continue
+        if not rs["n"]:
+            parts.append(f"{labels[model]} has no value in any patient")
+            continue
         text = f"{labels[model]} mean Rs {number(rs['mean'])}"
         if not pd.isna(rs["ci_low"]):
             text += f" ({confidence:.0%} CI {interval(rs['ci_low'], rs['ci_high'])})"
-        parts.append(text + ("" if ssim is None else f", mean SSIM {number(ssim['mean'])}"))
+        text += of_patients(rs["n"], patients)
+        if ssim is not None:
+            text += f", mean SSIM {number(ssim['mean'])}"
+            text += "" if ssim["n"] == rs["n"] else of_patients(ssim["n"], patients)
+        parts.append(text)
     if not parts:
         return Finding(f"{target.capitalize()}: no network was scored.", "caution")
     return Finding(f"{target.capitalize()}, agreement with SPECT in the lungs: {'; '.join(parts)}.")
 
 
-def against_baselines(baselines: pd.DataFrame, labels: Mapping[str, str]) -> list[Finding]:
-    """Whether each network knows more than the best of the trivial baselines."""
-    findings = []
-    for row in baselines.itertuples():
-        if pd.isna(row.baseline_mean_spearman):
-            continue
-        network, baseline = labels[row.network], labels[row.best_baseline]
-        numbers = (
-            f"mean Rs {number(row.mean_spearman)} against {number(row.baseline_mean_spearman)} of {baseline}, the best "
-            f"trivial baseline; higher in {row.cases_better} of {row.n} patients"
-        )
-        if is_true(row.beats):
-            findings.append(Finding(f"{network} beats every trivial baseline for {row.target}: {numbers}.", "good"))
-        else:
-            findings.append(
-                Finding(f"{network} has learnt nothing beyond {baseline} for {row.target}: {numbers}.", "bad")
-            )
-    return findings
+def against_baselines(
+    baselines: pd.DataFrame, labels: Mapping[str, str], confidence: float, patients: int
+) -> list[Finding]:
+    """Whether each network is shown to know more than the best of the trivial baselines."""
+    return [
+        _beside_baseline(row, labels, confidence, patients)
+        for row in baselines.itertuples()
+        if not pd.isna(row.baseline_mean_spearman)
+    ]
 
 
-def is_true(value: Any) -> bool:
-    """A truth value of a table, whether pandas read it as bool or as text."""
-    return str(value).strip().lower() in {"true", "1", "1.0", "yes"}
+def _beside_baseline(row: Any, labels: Mapping[str, str], confidence: float, patients: int) -> Finding:
+    network, baseline = labels[row.network], labels[row.best_baseline]
+    told = not pd.isna(row.ci_low)
+    bounds = f"{confidence:.0%} CI of network minus baseline {interval(row.ci_low, row.ci_high)}"
+    bounds = bounds if told else "too few patients for an interval"
+    direction = "lower" if row.difference < 0 else "higher"
+    numbers = (
+        f"Rs {direction} on average by {number(abs(row.difference))} ({bounds}; "
+        f"means {number(row.mean_spearman)} and {number(row.baseline_mean_spearman)}), higher in "
+        f"{row.patients_better} of {row.n} patients"
+    )
+    if row.n != patients:
+        numbers += f"; the other {patients - row.n} of the cohort lack a value"
+    if row.beats == "yes":
+        return Finding(f"{network} beats {baseline}, the best trivial baseline, for {row.target}: {numbers}.", "good")
+    if row.beats == "no":
+        return Finding(f"{network} is worse than {baseline}, a trivial baseline, for {row.target}: {numbers}.", "bad")
+    return Finding(
+        f"{network} is not shown to be better than {baseline}, the best trivial baseline, for {row.target}: {numbers}.",
+        "caution",
+    )
 
 
-def effect_size_words(low: float, high: float, spread: float) -> str:
-    """Whether a difference is large enough to matter, judged by its confidence interval.
+def paired_differences(pairs: pd.DataFrame, labels: Mapping[str, str], patients: int) -> list[Finding]:
+    """What the declared tests of difference and of equivalence say together, by the column `conclusion` of the table.
 
     Args:
-        low: lower end of the interval of the difference.
-        high: its upper end.
-        spread: standard deviation of the metric between patients.
+        pairs: `results/compare/pairs.tsv`.
+        labels: name of each model in words.
+        patients: patients of the cohort.
     """
-    if any(value is None or math.isnan(value) for value in (low, high, spread)) or spread <= 0:
-        return "size unknown"
-    limit = SMALL_EFFECT * spread
-    if -limit <= low and high <= limit:
-        return "too small to matter"
-    if low > limit or high < -limit:
-        return "large enough to matter"
-    return "size uncertain"
-
-
-def pair_size(pair: Any, summary: pd.DataFrame, definition: str) -> str:
-    """`effect_size_words` of a row of the paired table, the spread being that of the second model."""
-    row = select_row(summary, pair.second, pair.target, pair.metric, definition)
-    return effect_size_words(pair.ci_low, pair.ci_high, math.nan if row is None else float(row["sd"]))
-
-
-def main_pairs(pairs: pd.DataFrame, definition: str) -> pd.DataFrame:
-    """The tests of the metrics on the page: Dice rows only by the first threshold."""
-    pairs = in_lungs(pairs)
-    is_dice = pairs["metric"].str.startswith("dice_")
-    return pairs[pairs["metric"].isin(METRIC_NAMES) & (~is_dice | (pairs["definition"] == definition))]
-
-
-def paired_differences(
-    pairs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str], definition: str
-) -> list[Finding]:
-    """Which declared differences are significant after Holm, and whether they are large enough to matter."""
-    tested = main_pairs(pairs, definition)
-    tested = tested[tested["p_holm"].notna()]
-    if tested.empty:
-        return [Finding("No paired comparison could be tested.", "caution")]
-    significant = tested[tested["p_holm"] < SIGNIFICANCE]
-    findings = [_significant(pair, summary, labels, definition) for pair in significant.itertuples()]
-    rest = tested[tested["p_holm"] >= SIGNIFICANCE]
-    sizes = [pair_size(pair, summary, definition) for pair in rest.itertuples()]
-    if len(rest):
-        small = sizes.count("too small to matter")
-        bounded = (
-            f"for {small} of these {len(rest)} the confidence interval rules out a difference that matters, for the "
-            "others the data cannot tell"
-            if small
-            else "for none of them does the confidence interval rule out a difference that matters"
-        )
-        if significant.empty:
-            count = f"None of the {len(tested)} declared paired differences is significant after Holm's correction"
-        else:
-            count = f"{len(rest)} of the {len(tested)} declared paired differences are not significant"
-        findings.append(Finding(f"{count}; {bounded}. A difference that is not significant is no proof of equality."))
+    declared = in_lungs(pairs)
+    if declared.empty:
+        return [Finding("No paired comparison is declared.")]
+    different = declared[declared["conclusion"].isin(DIFFERENT)]
+    findings = [_different(pair, labels, patients) for pair in different.itertuples()]
+    rest = len(declared) - len(different)
+    if rest:
+        counts = declared["conclusion"].value_counts()
+        untested = int((~declared["conclusion"].isin([*DIFFERENT, EQUIVALENT, UNDECIDED])).sum())
+        said = [
+            (int(counts.get(EQUIVALENT, 0)), "shown to lie within the margin of equivalence"),
+            (int(counts.get(UNDECIDED, 0)), "undecided (neither a difference nor equivalence is shown)"),
+            (untested, "could not be tested, because no patient has both models"),
+        ]
+        of_all = f"of the {len(declared)} declared paired differences"
+        first = f"None {of_all} is significant" if different.empty else f"{rest} {of_all} are not significant"
+        parts = ", ".join(f"{count} {words}" for count, words in said if count)
+        text = f"{first} after Holm's correction: {parts}.{_fewer(declared, patients)}"
+        findings.append(Finding(text, "caution" if untested else "neutral"))
     return findings
 
 
-def _significant(pair: Any, summary: pd.DataFrame, labels: Mapping[str, str], definition: str) -> Finding:
-    size = pair_size(pair, summary, definition)
+def _fewer(declared: pd.DataFrame, patients: int) -> str:
+    """That comparisons rest on fewer patients than the cohort has, if they do."""
+    n = declared.loc[declared["n"] > 0, "n"]
+    if n.empty or n.min() == patients:
+        return ""
+    span = f"{n.min():.0f}" if n.min() == n.max() else f"{n.min():.0f} to {n.max():.0f}"
+    return f" They rest on {span} of {patients} patients."
+
+
+def _different(pair: Any, labels: Mapping[str, str], patients: int) -> Finding:
     direction = "higher" if pair.hodges_lehmann > 0 else "lower"
-    joint = {"too small to matter": "but", "size uncertain": "but"}.get(size, "and")
+    if pair.conclusion == WITHIN_MARGIN:
+        size = f", but within the margin of ±{pair.margin:g}: too small to matter"
+    elif pd.isna(pair.margin):
+        size = "; no margin says what size matters"
+    else:
+        size = f", and not shown to lie within the margin of ±{pair.margin:g}"
     return Finding(
-        f"{labels[pair.first]} is {direction} than {labels[pair.second]} in {METRIC_NAMES[pair.metric]} for "
-        f"{pair.target} by {number(abs(pair.hodges_lehmann))} (interval {interval(pair.ci_low, pair.ci_high)}; "
-        f"p after Holm {p_value(pair.p_holm)}): significant, {joint} {size}.",
-        "good" if size == "large enough to matter" else "neutral",
+        f"{labels[pair.first]} is {direction} than {labels[pair.second]} in "
+        f"{MORE_METRIC_NAMES.get(pair.metric, pair.metric)} for {pair.target} by {number(abs(pair.hodges_lehmann))}"
+        f"{of_patients(pair.n, patients)} (interval {interval(pair.ci_low, pair.ci_high)}; p after Holm "
+        f"{p_value(pair.p_holm)}): significant{size}."
     )
 
 
@@ -195,7 +203,7 @@ def smallest_p(n: int) -> float:
     return min(1.0, 2.0 / 2.0**n)
 
 
-def caveats(pairs: pd.DataFrame, definition: str, patients: int, simulated: bool) -> list[Finding]:
+def caveats(pairs: pd.DataFrame, confidence: float, patients: int, simulated: bool) -> list[Finding]:
     """What the size and the kind of the cohort forbid to conclude."""
     findings = []
     if simulated:
@@ -210,11 +218,11 @@ def caveats(pairs: pd.DataFrame, definition: str, patients: int, simulated: bool
     if patients < PUBLISHED_PATIENTS:
         text += ": intervals are wide, and one patient can move a mean"
     findings.append(Finding(text + ".", "caution"))
-    tested = main_pairs(pairs, definition)
+    tested = in_lungs(pairs)
     tested = tested[tested["p"].notna()]
     if len(tested):
         least = smallest_p(int(tested["n"].max())) * len(tested)
-        if least >= SIGNIFICANCE:
+        if least >= 1 - confidence:
             findings.append(
                 Finding(
                     f"With {int(tested['n'].max())} patients and {len(tested)} tests the smallest p that Holm's "

@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -40,7 +40,6 @@ from ct2vq.panels import (
 from ct2vq.registrations import TARGET_LETTERS, change
 from ct2vq.volume import read_volume
 
-SPECT_COLOURS = "inferno"
 LUNG_COLOUR = "#56e0ff"
 ACTIVITY_COLOUR = "#ffb000"
 FLAG_COLOUR = "#a33c00"
@@ -115,7 +114,8 @@ def draw_registration(
         groups = [_squares(fixed, moving, transforms, planes, figure["lung_window"])]
     else:
         groups = [_outlined(fixed, *next(iter(spects.items())))]
-    groups += [_coloured(target, cuts, inside) for target, cuts in spects.items()]
+    colours = colour_map(figure["colour_map"])
+    groups += [_coloured(target, cuts, inside, colours) for target, cuts in spects.items()]
     _draw(output, groups, planes, f"{case} · registration", read_json(qc), figure)
 
 
@@ -156,8 +156,9 @@ def _outlined(fixed: list[np.ndarray], target: str, cuts: tuple[list[np.ndarray]
     return Group(f"CT with the outline of {TARGET_NAMES[target]}", (fixed, fixed), outlines, ACTIVITY_COLOUR)
 
 
-def _coloured(target: str, cuts: tuple[list[np.ndarray], list[np.ndarray]], inside: list[np.ndarray]) -> Group:
-    colours = colour_map(SPECT_COLOURS)
+def _coloured(
+    target: str, cuts: tuple[list[np.ndarray], list[np.ndarray]], inside: list[np.ndarray], colours: Colormap
+) -> Group:
     images = tuple([colours(np.clip(cut, 0, 1))[..., :3] for cut in both] for both in cuts)
     return Group(f"{TARGET_NAMES[target]}, lungs of the CT", images, (inside, inside))
 
@@ -204,7 +205,7 @@ def _draw(
             _draw_group(drawing, group, planes, left, height - head, scale)
             left += 2 * COLUMN_IN + GAP_IN + GROUP_GAP_IN
         _row_names(drawing, planes, height - head, scale)
-        _foot(drawing, groups)
+        _foot(drawing, groups, colour_map(figure["colour_map"]))
 
 
 def _head_lines(qc: Mapping[str, Any], width: float) -> list[tuple[str, str]]:
@@ -258,13 +259,11 @@ def _row_names(drawing: Figure, planes: Sequence[Plane], top: float, scale: floa
         top -= tall + GAP_IN
 
 
-def _foot(drawing: Figure, groups: Sequence[Group]) -> None:
+def _foot(drawing: Figure, groups: Sequence[Group], colours: Colormap) -> None:
     """Colour bar of the SPECT and what the lines are."""
     width, height = drawing.get_size_inches()
     axes = drawing.add_axes((0.4 / width, 0.36 / height, 3.0 / width, 0.1 / height))
-    bar = drawing.colorbar(
-        ScalarMappable(Normalize(0, 1), colour_map(SPECT_COLOURS)), cax=axes, orientation="horizontal"
-    )
+    bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
     bar.set_label(f"SPECT, {SCALE_LABEL}", fontsize=7)
     bar.ax.tick_params(labelsize=6.5, pad=1.5, length=2)
     names = {LUNG_COLOUR: "lungs of the CT", ACTIVITY_COLOUR: f"{OUTLINE:.0%} of the SPECT's scale"}

@@ -33,6 +33,5 @@ if __name__ == "__main__":
             flags=params.flags,
             pairs=params.pairs,
             confidence=params.confidence,
-            seed=params.seed,
             threads=snakemake.threads,
         )

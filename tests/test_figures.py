@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pydicom
+import pydicom.data
 import pytest
 import SimpleITK as sitk
 from PIL import Image
@@ -113,6 +117,20 @@ def test_window_and_colours() -> None:
     assert np.allclose(mixed[0], [[0, 0, 0], [1, 1, 1], [1, 1, 1]])
     with pytest.raises(ConfigError, match="no colour map"):
         colour_map("nuclaer")
+
+
+def test_hot_iron_is_dicoms_palette_and_more_is_always_brighter() -> None:
+    folder = Path(pydicom.data.__file__).parent / "palettes"
+    stored = pydicom.dcmread(folder / "hotiron.dcm")
+    names = [f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")]
+    palette = np.stack([np.frombuffer(stored[name].value, np.uint8) for name in names], axis=1)
+    colours = colour_map("hot_iron")(np.arange(256))[:, :3]
+    assert np.abs(255 * colours - palette).max() < 3
+    luminance = colours @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0).all()
+    rainbow = colour_map("nuclear")(np.arange(256))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(rainbow) < 0).any(), "why it is not the default"
+    assert complete_config({"study": "x"})["report"]["figure"]["colour_map"] == "hot_iron"
 
 
 def test_models_keep_their_colours() -> None:

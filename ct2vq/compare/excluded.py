@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ct2vq.compare.scores import LUNGS, SPECT, Item, Scores, definition_of
+from ct2vq.compare.scores import Item, Scores, definition_of
+from ct2vq.names import LUNGS, SPECT
 
 COLUMNS = ("model", "target", "metric", "patient", "case_id", "whole", "reason")
 

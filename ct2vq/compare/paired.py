@@ -12,6 +12,8 @@ import pandas as pd
 from scipy.stats import rankdata, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from ct2vq.intervals import LEAST_PATIENTS, widened_tails
+
 #: up to this many differences p is exact; beyond it the normal approximation is as good and the exact one slow
 EXACT_LIMIT = 200
 
@@ -165,12 +167,14 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_mean(x: np.ndarray, settings: Mapping[str, Any], seed: int) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over patients; missing below two patients or without samples."""
-    if x.size < 2 or not settings["bootstrap"]:
+    """Bootstrap interval of the mean over patients, at percentiles widened for few patients (`widened_tails`).
+
+    Missing below `LEAST_PATIENTS` patients or without samples.
+    """
+    if x.size < LEAST_PATIENTS or not settings["bootstrap"]:
         return np.nan, np.nan
     means = x[resamples(x.size, settings["bootstrap"], seed)].mean(axis=1)
-    tail = (1 - settings["confidence"]) / 2 * 100
-    low, high = np.percentile(means, [tail, 100 - tail])
+    low, high = np.quantile(means, widened_tails(settings["confidence"], x.size))
     return float(low), float(high)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ct2vq.compare.paired import differences, equivalence, holm, paired_statistics
-from ct2vq.compare.scores import LUNGS, Item, Scores, definition_of, together
+from ct2vq.compare.scores import Item, Scores, definition_of, together
+from ct2vq.names import DIFFERENT, EQUIVALENT, LUNGS, UNDECIDED, WITHIN_MARGIN
 
 
 def compare_pairs(
@@ -46,7 +47,7 @@ def compare_pairs(
 
 
 def pair_of(scores: Scores, item: Item, second: str, patients: Mapping[str, str]) -> pd.DataFrame:
-    """Columns `first` (the item's model) and `second`, a row a patient."""
+    """Columns `first` (the item's model) and `second`, a row a patient of the cohort."""
     items = [item, item._replace(model=second)]
     return together(scores, items, patients).set_axis(["first", "second"], axis=1)
 
@@ -69,7 +70,7 @@ def conclusion(row: Any, confidence: float) -> str:
     p = row.p if pd.isna(row.p_holm) else row.p_holm
     different = not pd.isna(p) and p < 1 - confidence
     if different:
-        return "different, but within the margin" if row.equivalent == "yes" else "different"
+        return WITHIN_MARGIN if row.equivalent == "yes" else DIFFERENT[0]
     if row.equivalent == "yes":
-        return "equivalent"
-    return "undecided" if row.n else ""
+        return EQUIVALENT
+    return UNDECIDED if row.n else ""

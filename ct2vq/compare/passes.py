@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from statsmodels.stats.proportion import proportion_confint
 
-from ct2vq.compare.paired import bootstrap_mean, holm
-from ct2vq.compare.scores import LOWER_IS_BETTER, Item, Scores, definition_of, of_patients, together
+from ct2vq.compare.paired import holm
+from ct2vq.compare.scores import LOWER_IS_BETTER, Item, Scores, definition_of, together
+from ct2vq.intervals import newcombe, wilson
 
 #: row of patients that pass every threshold
 ALL = "all"
@@ -27,7 +27,8 @@ def count_passes(
 ) -> pd.DataFrame:
     """Share of patients of every model and target that pass each threshold, and all of them, with Wilson's interval.
 
-    In the lungs, against SPECT. A patient without one of the metrics counts as missing in `all`, not as failed.
+    In the lungs, against SPECT. A patient of the cohort without the metric, for `all`
+    without one of them, counts as missing, not as failed.
 
     Args:
         scores: values of cases.
@@ -41,11 +42,10 @@ def count_passes(
     for model, target in arms:
         items = _items(scores, model, target, limits, threshold)
         # `together` for `all` only: each metric by itself counts every patient that has it
-        alone = {metric: of_patients(scores[item], patients) for metric, item in items.items() if item in scores}
+        alone = {metric: together(scores, [item], patients)[0] for metric, item in items.items()}
         every = together(scores, list(items.values()), patients).set_axis(list(items), axis=1)
         for metric, value in limits.items():
-            values = alone.get(metric, pd.Series(dtype=float))
-            passed = passes(values, metric, value, settings["decimals"])
+            passed = passes(alone[metric], metric, value, settings["decimals"])
             rows.append(_row(model, target, metric, value, passed, settings))
         rows.append(_row(model, target, ALL, np.nan, passes_all(every, limits, settings["decimals"]), settings))
     nothing = _row("", "", ALL, np.nan, pd.Series(dtype=float), settings)
@@ -66,7 +66,7 @@ def passes_all(values: pd.DataFrame, limits: Mapping[str, float], decimals: int)
 
 
 def compare_passes(
-    scores: Scores, patients: Mapping[str, str], settings: Mapping[str, Any], threshold: str, seed: int
+    scores: Scores, patients: Mapping[str, str], settings: Mapping[str, Any], threshold: str
 ) -> pd.DataFrame:
     """McNemar's exact test of every declared pair and threshold, Holm's correction over all rows.
 
@@ -84,40 +84,39 @@ def compare_passes(
             passed = [passes_all(half.set_axis(wanted, axis=1), chosen, settings["decimals"]) for half in halves]
             row = {"first": first, "second": second, "target": target, "metric": metric}
             row["threshold"] = limits.get(metric, np.nan)
-            rows.append(row | mcnemar(*passed, settings, seed))
-    nothing = mcnemar(pd.Series(dtype=float), pd.Series(dtype=float), settings, seed)
+            rows.append(row | mcnemar(*passed, settings))
+    nothing = mcnemar(pd.Series(dtype=float), pd.Series(dtype=float), settings)
     table = pd.DataFrame(rows, columns=["first", "second", "target", "metric", "threshold", *nothing])
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"].to_numpy(dtype=float)))
     return table
 
 
-def mcnemar(first: pd.Series, second: pd.Series, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def mcnemar(first: pd.Series, second: pd.Series, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The fourfold table of two models' passes on the same patients, exact two-sided p, and the difference of shares.
+
+    The interval of the difference is Newcombe's: a bootstrap would claim certainty where all patients agree.
 
     Args:
         first: 1 passed, 0 failed, NaN missing, by patient.
         second: the same for the other model.
         settings: config block `compare`.
-        seed: seed of the bootstrap, for the interval of the difference.
     """
     both = pd.concat([first, second], axis=1, keys=["first", "second"]).dropna()
     a, b = (both[name].to_numpy(dtype=float) > 0 for name in ("first", "second"))
-    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
+    fourfold = [int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b)]
+    _, only_first, only_second, _ = fourfold
     discordant = only_first + only_second
-    low, high = bootstrap_mean(a.astype(float) - b, settings, seed)
+    low, high = newcombe(fourfold, settings["confidence"])
     p = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
     note = "" if discordant else "no patient passes with one model only"
     return {
         "n": a.size,
-        "both": int((a & b).sum()),
-        "only_first": only_first,
-        "only_second": only_second,
-        "neither": int((~a & ~b).sum()),
+        **dict(zip(("both", "only_first", "only_second", "neither"), fourfold, strict=True)),
         "share_first": a.mean() if a.size else np.nan,
         "share_second": b.mean() if a.size else np.nan,
         "difference": a.mean() - b.mean() if a.size else np.nan,
-        "bootstrap_low": low,
-        "bootstrap_high": high,
+        "difference_low": low,
+        "difference_high": high,
         "p": p if a.size else np.nan,
         "note": note if a.size else "no patient has both",
     }
@@ -132,9 +131,7 @@ def _row(
 ) -> dict[str, Any]:
     known = passed.dropna()
     count, n = int(known.sum()), len(known)
-    low, high = (
-        proportion_confint(count, n, alpha=1 - settings["confidence"], method="wilson") if n else (np.nan, np.nan)
-    )
+    low, high = wilson(count / n, n, settings["confidence"]) if n else (np.nan, np.nan)
     direction = "" if metric == ALL else "at most" if metric in LOWER_IS_BETTER else "at least"
     return {
         "model": model,
@@ -145,9 +142,8 @@ def _row(
         "n": n,
         "passed": count,
         "share": count / n if n else np.nan,
-        # Wilson's interval ends at 0 and 1 there; round-off must not show
-        "wilson_low": 0.0 if n and not count else low,
-        "wilson_high": 1.0 if n and count == n else high,
+        "wilson_low": low,
+        "wilson_high": high,
         "missing": len(passed) - n,
         "note": "" if n else "no patient has the metric",
     }

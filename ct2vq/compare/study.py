@@ -9,9 +9,11 @@ from typing import Any
 from ct2vq.compare.excluded import list_excluded
 from ct2vq.compare.pairs import compare_pairs
 from ct2vq.compare.passes import compare_passes, count_passes, thresholds_of
-from ct2vq.compare.scores import SPECT, read_metrics, scores_of, tested_rows
+from ct2vq.compare.scores import scores_of, tested_rows
 from ct2vq.compare.summary import METRICS, REGIONS, against_baselines, summarise
 from ct2vq.files import write_tsv
+from ct2vq.names import SPECT
+from ct2vq.values import read_metrics
 
 
 def compare_models(
@@ -44,9 +46,9 @@ def compare_models(
     tables = {
         "summary": summarise(table, patients, settings, seed),
         "pairs": compare_pairs(scores, patients, settings, threshold, seed),
-        "baselines": against_baselines(scores, patients, kinds),
+        "baselines": against_baselines(scores, patients, kinds, settings, seed),
         "passes": count_passes(scores, patients, settings, threshold),
-        "mcnemar": compare_passes(scores, patients, settings, threshold, seed),
+        "mcnemar": compare_passes(scores, patients, settings, threshold),
         "excluded": list_excluded(against_spect, scores, patients, targets, tested, threshold),
     }
     for name, path in outputs.items():

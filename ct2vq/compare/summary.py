@@ -8,23 +8,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ct2vq.compare.paired import bootstrap_mean
-from ct2vq.compare.scores import LUNGS, OVERLAPS, SPECT, Item, Scores, patient_values, together
+from ct2vq.compare.paired import bootstrap_mean, paired_statistics
+from ct2vq.compare.scores import Item, Scores, together
+from ct2vq.names import CEILINGS, DICE_METRICS, LUNGS, REFERENCES, SPECT
+from ct2vq.values import case_means, patient_means
 
 #: metrics of the summary, in its order; the last four concern ventilation minus perfusion
 METRICS = (
     *("ssim", "spearman", "pearson", "mae", "rmse", "psnr"),
-    *OVERLAPS,
-    *(f"{metric}_chance" for metric in OVERLAPS),
+    *DICE_METRICS,
+    *(f"{metric}_chance" for metric in DICE_METRICS),
     *("difference_spearman", "difference_mae", "mismatch_dice", "matched_dice"),
 )
 #: regions of the summary; the first comes first in the table, as the first reference does
 REGIONS = (LUNGS, "core", "crop")
-REFERENCES = (SPECT, "truth", "truth_visible")
 #: kinds of models that have learnt nothing; every network must beat the best of them
 BASELINE_KINDS = ("mean_map", "hu_regression")
 #: metrics of the short table of a run
-SHORT = ("ssim", "spearman", *OVERLAPS)
+SHORT = ("ssim", "spearman", *DICE_METRICS)
 
 
 def summarise(table: pd.DataFrame, patients: Mapping[str, str], settings: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -37,11 +38,49 @@ def summarise(table: pd.DataFrame, patients: Mapping[str, str], settings: Mappin
         seed: seed of the bootstrap.
     """
     chosen = table[table["metric"].isin(METRICS) & table["region"].isin(REGIONS)]
-    groups = patient_values(chosen, patients).groupby(list(Item._fields), sort=False)["value"]
-    rows = [Item(*key)._asdict() | _spread(values.to_numpy(dtype=float), settings, seed) for key, values in groups]
+    keys = list(Item._fields)
+    means, reasons = mark_common(patient_means(chosen, patients, keys)), _reasons(chosen)
+    cases = case_means(chosen, keys)
+    missing = cases["value"].isna().groupby([cases[key] for key in keys], sort=False).sum()
+    rows = []
+    for key, of_item in means.groupby(keys, sort=False):
+        values, common = of_item["value"].to_numpy(dtype=float), of_item["common"].to_numpy(dtype=bool)
+        row = Item(*key)._asdict() | _spread(values, settings, seed)
+        row |= {"n_common": int(common.sum()), "mean_common": values[common].mean() if common.any() else np.nan}
+        rows.append(row | {"missing_cases": int(missing[key]), "reasons": reasons.get(Item(*key), "")})
     rows.sort(key=lambda row: (REGIONS.index(row["region"]), REFERENCES.index(row["reference"])))
     nothing = _spread(np.empty(0), settings, seed)
-    return pd.DataFrame(rows, columns=[*Item._fields, *nothing])
+    more = ("n_common", "mean_common", "missing_cases", "reasons")
+    return pd.DataFrame(rows, columns=[*Item._fields, *nothing, *more])
+
+
+def mark_common(means: pd.DataFrame) -> pd.DataFrame:
+    """Values of patients with a column `common`: whether every model has a value of this patient, and this row too.
+
+    Whether a value is missing can depend on the model: where reference and image show no mismatch there is no overlap
+    of mismatches, but a model that invents one has the overlap 0. Means over other patients cannot be compared. The
+    ceilings are no models: they share the models' patients and exclude none.
+
+    Args:
+        means: columns `patient_id`, those of `Item`, `value`.
+    """
+    shared = [name for name in Item._fields if name != "model"]
+    models = means[~means["model"].isin(list(CEILINGS))]
+    asked = models.groupby(shared)["model"].nunique().rename("asked")
+    known = models.dropna(subset="value").groupby([*shared, "patient_id"])["model"].nunique().rename("known")
+    both = means.join(asked, on=shared).join(known, on=[*shared, "patient_id"])
+    complete = both["asked"].isna() | (both["known"].fillna(0) == both["asked"])
+    return means.assign(common=complete & means["value"].notna())
+
+
+def _reasons(table: pd.DataFrame) -> dict[Item, str]:
+    """Why values are missing, each reason with the number of rows, the most frequent first."""
+    missing = table[table["value"].isna()].astype({"reason": object}).fillna({"reason": ""})
+    missing = missing.assign(reason=missing["reason"].replace("", "no reason given"))
+    return {
+        Item(*key): "; ".join(f"{reason} ({count})" for reason, count in of_item.value_counts().items())
+        for key, of_item in missing.groupby(list(Item._fields), observed=True, sort=False)["reason"]
+    }
 
 
 def _spread(values: np.ndarray, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -62,13 +101,17 @@ def _spread(values: np.ndarray, settings: Mapping[str, Any], seed: int) -> dict[
     }
 
 
-def against_baselines(scores: Scores, patients: Mapping[str, str], kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Mean Spearman of every other model beside the best trivial baseline's, on the patients that all of these have.
+def against_baselines(
+    scores: Scores, patients: Mapping[str, str], kinds: Mapping[str, str], settings: Mapping[str, Any], seed: int
+) -> pd.DataFrame:
+    """Spearman of every other model beside the best trivial baseline's, on the patients that all of these have.
 
     Args:
         scores: values of cases.
         patients: patient of each case.
         kinds: kind of each model.
+        settings: config block `compare`.
+        seed: seed of the bootstrap.
     """
     agreement = [item for item in scores if item == Item(item.model, item.target, "spearman")]
     rows = []
@@ -80,25 +123,34 @@ def against_baselines(scores: Scores, patients: Mapping[str, str], kinds: Mappin
         for model in [model for model in kinds if model in here and model not in baselines]:
             items = [Item(name, target, "spearman") for name in (model, *baselines)]
             common = together(scores, items, patients).set_axis([model, *baselines], axis=1).dropna()
-            rows.append({"network": model, "target": target} | _beside_the_best(common, model, baselines))
+            rows.append({"network": model, "target": target} | _beside_the_best(common, model, settings, seed))
     columns = ["network", "target", "mean_spearman", "best_baseline", "baseline_mean_spearman", "difference"]
-    return pd.DataFrame(rows, columns=[*columns, "cases_better", "n", "beats"])
+    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high", "p", "patients_better", "n", "beats"])
 
 
-def _beside_the_best(common: pd.DataFrame, model: str, baselines: Sequence[str]) -> dict[str, Any]:
-    """A model beside the baseline with the highest mean, over patients that have all of them."""
+def _beside_the_best(common: pd.DataFrame, model: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A model (first column) beside the baseline with the highest mean, over patients that have all of them.
+
+    `beats` is told by the interval of the mean difference alone: `yes` above 0, `no` below it, else `not shown`.
+    """
     if common.empty:
-        return {"best_baseline": "", "cases_better": 0, "n": 0, "beats": ""}
+        return {"best_baseline": "", "patients_better": 0, "n": 0, "beats": ""}
     means = common.mean()
-    best = means[baselines].idxmax()
+    best = means.drop(model).idxmax()
+    paired = common[[model, best]].set_axis(["first", "second"], axis=1)
+    found = paired_statistics(paired, settings, seed)
+    low, high = found["bootstrap_low"], found["bootstrap_high"]
     return {
         "mean_spearman": means[model],
         "best_baseline": best,
         "baseline_mean_spearman": means[best],
-        "difference": means[model] - means[best],
-        "cases_better": int((common[model] > common[best]).sum()),
+        "difference": found["mean_difference"],
+        "ci_low": low,
+        "ci_high": high,
+        "p": found["p"],
+        "patients_better": int((common[model] > common[best]).sum()),
         "n": len(common),
-        "beats": "yes" if means[model] > means[best] else "no",
+        "beats": "yes" if low > 0 else "no" if high < 0 else "not shown",
     }
 
 

@@ -14,19 +14,11 @@ import pandas as pd
 
 from ct2vq.compare.paired import paired_statistics
 from ct2vq.compare.pairs import pair_of
-from ct2vq.compare.scores import (
-    LOWER_IS_BETTER,
-    LUNGS,
-    OVERLAPS,
-    SPECT,
-    Item,
-    Scores,
-    read_metrics,
-    scores_of,
-    tested_rows,
-)
+from ct2vq.compare.scores import LOWER_IS_BETTER, Item, Scores, scores_of, tested_rows
 from ct2vq.config import OWN_SPECT
 from ct2vq.files import write_tsv
+from ct2vq.names import DICE_METRICS, LUNGS, SPECT
+from ct2vq.values import read_metrics
 
 COPIED = ("n", "hodges_lehmann", "ci_low", "ci_high", "p")
 COLUMNS = (
@@ -126,7 +118,7 @@ def _compared(table: pd.DataFrame, choices: Choices) -> pd.DataFrame:
 
 def _own(item: Item, choices: Choices) -> bool:
     """Whether an item is what the declared family tests."""
-    usual = item.metric not in OVERLAPS or item.definition == choices.threshold
+    usual = item.metric not in DICE_METRICS or item.definition == choices.threshold
     return item.region == LUNGS and item.reference == SPECT and usual
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ct2vq.detect.figures_of_merit import ratio
-from ct2vq.detect.resampling import Resamples, told_bounds
+from ct2vq.detect.resampling import Resamples, Support, told_bounds
 from ct2vq.detect.scored import CENTRES
 
 COLUMNS = (
@@ -49,7 +49,7 @@ def calibrate_values(voxels: np.ndarray, sums: np.ndarray, settings: Mapping[str
     estimates, bounds = line(moments.sum(axis=0)), resamples.intervals(line, moments)
     total = {"voxels": voxels.sum(), "n_patients": len(voxels)}
     for kind, estimate in estimates.items():
-        low, high = told_bounds(float(estimate), bounds[kind], len(voxels), resamples.confidence, share=False)
+        low, high = told_bounds(float(estimate), bounds[kind], Support(len(voxels)), resamples.confidence)
         missing = "" if np.isfinite(estimate) else "all synthesised values lie in one bin"
         row = {"definition": "", "kind": kind, "value": float(estimate), "value_low": low, "value_high": high}
         rows.append(row | total | {"reason": missing})
@@ -105,9 +105,11 @@ def _grouped(
     bounds = resamples.intervals(lambda n, total: {"mean": ratio(total, n)}, in_group, sum_in_group)["mean"]
     rows = []
     for index, group in enumerate(filled):
-        voxels, patients = in_group[:, index].sum(), int((in_group[:, index] > 0).sum())
-        mean = float(sum_in_group[:, index].sum() / voxels)
-        low, high = told_bounds(mean, bounds[:, index], patients, resamples.confidence, share=share)
+        here, total = in_group[:, index], sum_in_group[:, index]
+        voxels, patients = here.sum(), int((here > 0).sum())
+        mean = float(total.sum() / voxels)
+        support = Support.of_share(total, here) if share else Support(patients)
+        low, high = told_bounds(mean, bounds[:, index], support, resamples.confidence)
         centre = float((weights @ (CENTRES * member[:, index])).sum() / voxels)
         row = {"bin": int(group) + 1, "image_mean": centre, "value": mean, "value_low": low, "value_high": high}
         rows.append(row | {"voxels": voxels, "n_patients": patients, "reason": ""})

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from ct2vq.detect.figures_of_merit import AT_THRESHOLD, OVER_THRESHOLDS, at_threshold, auprc, auroc, best_threshold
-from ct2vq.detect.resampling import Resamples, told_bounds
+from ct2vq.detect.resampling import Resamples, Support, told_bounds
 from ct2vq.detect.scored import Scored
+from ct2vq.intervals import LEAST_EVENTS
 
 #: figure that looks at one patient at a time: the mean over patients of each one's own AUROC
 WITHIN = "auroc_within"
-#: figures that are shares of observations
-SHARES = ("sensitivity", "specificity", "accuracy", "ppv", "npv")
 FIGURES = (*AT_THRESHOLD, *OVER_THRESHOLDS, WITHIN)
 COUNTS = ("n_patients", "n", "n_positive", "missing", "prevalence", "threshold", "threshold_min", "threshold_max")
 #: columns of a classification's row, after those that name it
@@ -47,19 +46,12 @@ def classify(scored: Scored, settings: Mapping[str, Any], seed: int) -> dict[str
     arrays = (tables, scored.positive, scored.negative, within)
     estimates = _figures(*(array.sum(axis=0, keepdims=True) for array in arrays))
     bounds = Resamples.of(len(scored.folds), settings, seed).intervals(_figures, *arrays)
-    contributing = _contributing(*arrays)
+    support = _support(*arrays)
     for name in FIGURES:
         row[name] = float(estimates[name][0])
-        row[f"{name}_low"], row[f"{name}_high"] = told_bounds(
-            row[name], bounds[name], contributing[name], settings["confidence"], share=name in SHARES
-        )
-    untold = sorted(fold for fold, threshold in chosen.items() if np.isnan(threshold))
-    if untold:
-        row["reason"] = (
-            f"no threshold for fold {', '.join(map(str, untold))}: all other patients are of one class; these patients "
-            "count only in figures over all thresholds"
-        )
-    return row
+        low, high = told_bounds(row[name], bounds[name], support[name], settings["confidence"])
+        row[f"{name}_low"], row[f"{name}_high"] = low, high
+    return row | {"reason": _remarks(row, chosen, support)}
 
 
 def why_not(scored: Scored) -> str:
@@ -109,26 +101,44 @@ def _figures(tables: np.ndarray, positive: np.ndarray, negative: np.ndarray, wit
     return figures | {WITHIN: np.divide(own_sum, own_number, out=np.full(own_sum.shape, np.nan), where=own_number > 0)}
 
 
-def _contributing(tables: np.ndarray, positive: np.ndarray, negative: np.ndarray, within: np.ndarray) -> dict[str, int]:
-    """Patients who contribute to each figure; where two classes are needed, those of the rarer one."""
+def _support(tables: np.ndarray, positive: np.ndarray, negative: np.ndarray, within: np.ndarray) -> dict[str, Support]:
+    """What each figure rests on: patients with either outcome of a share, else those of the rarer class."""
     tp, fp, fn, tn = tables.T
 
-    def number(counts: np.ndarray) -> int:
-        return int((counts > 0).sum())
+    def rarer(*classes: np.ndarray) -> Support:
+        return Support(min(int((counts > 0).sum()) for counts in classes), LEAST_EVENTS)
 
-    both = min(number(positive.sum(axis=1)), number(negative.sum(axis=1)))
     return {
-        "sensitivity": number(tp + fn),
-        "specificity": number(tn + fp),
-        "accuracy": number(tables.sum(axis=1)),
-        "ppv": number(tp + fp),
-        "npv": number(tn + fn),
-        "f1": number(tp + fp + fn),
-        "balanced_accuracy": min(number(tp + fn), number(tn + fp)),
-        "auroc": both,
-        "auprc": both,
-        WITHIN: number(within[:, 1]),
+        "sensitivity": Support.of_share(tp, tp + fn),
+        "specificity": Support.of_share(tn, tn + fp),
+        "accuracy": Support.of_share(tp + tn, tables.sum(axis=1)),
+        "ppv": Support.of_share(tp, tp + fp),
+        "npv": Support.of_share(tn, tn + fn),
+        "f1": rarer(tp + fn),
+        "balanced_accuracy": rarer(tp + fn, tn + fp),
+        "auroc": rarer(positive.sum(axis=1), negative.sum(axis=1)),
+        "auprc": rarer(positive.sum(axis=1), negative.sum(axis=1)),
+        WITHIN: Support(int((within[:, 1] > 0).sum())),
     }
+
+
+def _remarks(row: Mapping[str, Any], chosen: Mapping[int, float], support: Mapping[str, Support]) -> str:
+    """What is missing although the rest is there: folds without a threshold, intervals of few patients."""
+    remarks = []
+    untold = sorted(fold for fold, threshold in chosen.items() if np.isnan(threshold))
+    if untold:
+        remarks.append(
+            f"no threshold for fold {', '.join(map(str, untold))}: all other patients are of one class; these patients "
+            "count only in figures over all thresholds"
+        )
+    few = support["auroc"]
+    if few.patients < few.least and np.isnan(row["auroc_low"]):
+        remarks.append(
+            f"no interval of AUROC and AUPRC: {few.patients} patients of the rarer class, {few.least} needed"
+        )
+    elif np.isnan(row["auroc_low"]) and np.isfinite(row["accuracy_low"]):
+        remarks.append("no interval of AUROC: all resamples give the same")
+    return "; ".join(remarks)
 
 
 def _counts(scored: Scored) -> dict[str, Any]:

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from ct2vq.detect.figures_of_merit import ratio
-from ct2vq.detect.resampling import Resamples, told_bounds
+from ct2vq.detect.resampling import Resamples, Support, told_bounds
 from ct2vq.detect.scored import Members
 from ct2vq.files import read_tsv
+from ct2vq.intervals import LEAST_EVENTS, LEAST_PATIENTS
 
 #: kind of a row for a defect that only the synthesised image has
 FALSE = "false"
+#: kind of a row that is no defect: the image or the reference could not be judged
+UNJUDGED = "unjudged"
 ALL = "all"
 COLUMNS = (
     *("model", "target", "reference", "kind", "visible", "n_patients", "n_cases", "n_defects", "missing", "found"),
@@ -56,12 +59,12 @@ def count_defects(tables: Sequence[Path], members: Members) -> pd.DataFrame:
 def judged_cases(counts: pd.DataFrame, known: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
     """Cases by patient in which an image was judged: those known from its values, and those with a row of their own.
 
-    A case with a defect that could not be judged is none.
+    A case whose image or reference could not be judged is none, whether it has a defect or not.
     """
     cases = {patient: set(names) for patient, names in known.items()}
     for patient, case in zip(counts["patient"], counts["case_id"], strict=True):
         cases.setdefault(patient, set()).add(case)
-    unjudged = set(counts.loc[counts["missing"] > 0, "case_id"])
+    unjudged = set(counts.loc[(counts["missing"] > 0) | (counts["kind"] == UNJUDGED), "case_id"])
     return {patient: names - unjudged for patient, names in cases.items() if names - unjudged}
 
 
@@ -70,7 +73,8 @@ def judge_defects(
 ) -> list[dict]:
     """Rows of one model, target and reference: all defects, each kind, each kind by visibility, and false defects.
 
-    A sensitivity is found over all defects together; its interval resamples patients with everything they have.
+    A sensitivity is found over all defects together; its interval resamples patients with everything they have, or is
+    Wilson's where few patients have a defect that was found, or one that was not.
     False defects per case are the mean over patients of each one's mean over cases.
 
     Args:
@@ -81,7 +85,7 @@ def judge_defects(
     """
     patients = sorted(cases)
     resamples = Resamples.of(len(patients), settings, seed)
-    real, false = counts[counts["kind"] != FALSE], counts[counts["kind"] == FALSE]
+    real, false = counts[~counts["kind"].isin([FALSE, UNJUDGED])], counts[counts["kind"] == FALSE]
     of_all = {"n_patients": len(patients), "n_cases": sum(map(len, cases.values()))}
     groups = [(ALL, "", real)]
     for kind, of_kind in real.groupby("kind"):
@@ -102,8 +106,8 @@ def _sensitivity(counts: pd.DataFrame, patients: Sequence[str], resamples: Resam
     if not n.sum():
         return row | {"reason": "no image could be judged" if missing else "the reference has no defect"}
     bounds = resamples.intervals(lambda a, b: {"share": ratio(b, a)}, n[:, None], found[:, None])["share"][:, 0]
-    share, having = found.sum() / n.sum(), int((n > 0).sum())
-    low, high = told_bounds(share, bounds, having, resamples.confidence, share=True)
+    share = found.sum() / n.sum()
+    low, high = told_bounds(share, bounds, Support.of_share(found, n), resamples.confidence)
     return row | {
         "sensitivity": share,
         "sensitivity_low": low,
@@ -119,12 +123,16 @@ def _false_defects(counts: pd.DataFrame, cases: Mapping[str, Collection[str]], r
     one = np.ones((len(patients), 1))
     bounds = resamples.intervals(lambda a, b: {"mean": ratio(b, a)}, one, per_case[:, None])["mean"][:, 0]
     mean = float(per_case.mean())
-    low, high = told_bounds(mean, bounds, len(patients), resamples.confidence, share=False)
+    having = int((number > 0).sum())
+    believed = len(patients) >= LEAST_PATIENTS
+    low, high = told_bounds(mean, bounds, Support(having if believed else 0, LEAST_EVENTS), resamples.confidence)
+    few = f"patients with a false defect: {having}, needed: {LEAST_EVENTS}"
+    few = few if believed else f"patients: {len(patients)}, needed: {LEAST_PATIENTS}"
     return {
         "n_defects": int(number.sum()),
         "missing": 0,
         "false_per_case": mean,
         "false_per_case_low": low,
         "false_per_case_high": high,
-        "reason": "",
+        "reason": f"no interval ({few})" if np.isnan(low) and resamples.number else "",
     }

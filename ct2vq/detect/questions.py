@@ -15,7 +15,7 @@ from ct2vq.detect.scored import (
     Scored,
     VoxelCounts,
     case_units,
-    read_metrics,
+    read_values,
     region_units,
     scored_units,
     scored_voxels,
@@ -55,7 +55,7 @@ def all_questions(
         models: targets of each model of the configuration.
     """
     volumes = [f"{rule['score']}_{of}" for rule in settings["case_level"] for of in ("image", "reference")]
-    table = read_metrics(metrics, ["relative_image", "relative_reference", *volumes])
+    table = read_values(metrics, ["relative_image", "relative_reference", *volumes])
     declared = [(model, target) for model, targets in models.items() for target in targets]
     yield from _voxel_questions(voxels, members, declared)
     for group in settings["regions"]:
@@ -65,15 +65,19 @@ def all_questions(
 
 
 def _voxel_questions(voxels: VoxelCounts, members: Members, declared: Sequence[tuple[str, str]]) -> Iterator[Question]:
-    asked = {(target, definition, reference): None for _, target, reference, definition in voxels.low}
+    asked: dict[tuple[str, str, str], set[str]] = {}
+    for (_, target, reference, definition), histograms in voxels.low.items():
+        known = asked.setdefault((target, definition, reference), set())
+        known.update(case for cases in histograms.cases.values() for case in cases)
     if not asked:
         yield _question("voxel", "", "", "", "", Scored.nothing("no case has values of any model"))
     for model, target in _ordered(declared, [key[:2] for key in voxels.low]):
-        for definition, reference in [rest for of_target, *rest in asked if of_target == target]:
+        for (_, definition, reference), known in [one for one in asked.items() if one[0][0] == target]:
             histograms = voxels.low.get((model, target, reference, definition))
             if histograms is None and (model, target) not in declared:
                 continue  # a ceiling is not scored against itself
-            scored = scored_voxels(histograms, members) if histograms else Scored.nothing(NO_VALUES)
+            missing = len(known) - sum(len(cases) for cases in histograms.cases.values()) if histograms else len(known)
+            scored = scored_voxels(histograms, members, missing) if histograms else Scored.nothing(NO_VALUES, missing)
             yield _question("voxel", model, target, definition, reference, scored)
 
 

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+
+from ct2vq.intervals import LEAST_EVENTS, LEAST_PATIENTS, widened_tails, wilson
 
 #: bounds that lie closer together are one number
 SAME = 1e-9
@@ -53,7 +54,7 @@ class Resamples:
     def intervals(
         self, figures: Callable[..., Mapping[str, np.ndarray]], *of_patients: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Percentile intervals of figures that follow from sums over patients.
+        """Bootstrap intervals of figures that follow from sums over patients, at percentiles widened for few patients.
 
         Args:
             figures: takes the sums, each `(resamples, ...)`, and gives arrays `(resamples,)` or `(resamples, n)`.
@@ -73,41 +74,62 @@ class Resamples:
 
     def _bounds(self, sampled: np.ndarray) -> np.ndarray:
         """Lower and upper bounds `(2, ...)` of sampled figures `(resamples, ...)`."""
-        tail = (1 - self.confidence) / 2
+        tails = widened_tails(self.confidence, self.patients) if len(self.draws) else ()
         columns = sampled.reshape(len(sampled), -1)
         bounds = np.full((2, columns.shape[1]), np.nan)
         for index, column in enumerate(columns.T):
             defined = column[~np.isnan(column)]
             if len(self.draws) and defined.size:
-                bounds[:, index] = np.quantile(defined, [tail, 1 - tail])
+                bounds[:, index] = np.quantile(defined, tails)
         return bounds.reshape(2, *sampled.shape[1:])
 
 
-def told_bounds(
-    estimate: float, bounds: np.ndarray, patients: int, confidence: float, *, share: bool
-) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Support:
+    """What a figure rests on.
+
+    Attributes:
+        patients: patients who contribute to it; where two classes are needed, those of the rarer one.
+        least: with fewer of them a bootstrap is not believed.
+        effective: for a share, the number of independent observations that its observations are worth; else None.
+    """
+
+    patients: int
+    least: int = LEAST_PATIENTS
+    effective: float | None = None
+
+    @classmethod
+    def of_share(cls, counted: np.ndarray, total: np.ndarray) -> Support:
+        """What a share rests on: `counted` of `total` observations of each patient.
+
+        A bootstrap must find both outcomes often enough. The effective number takes a patient's observations for one,
+        the largest design effect that there is (Kish, Survey Sampling, 1965): patients with more of them weigh more,
+        so that it is below the number of patients.
+        """
+        outcomes = min(int((counts > 0).sum()) for counts in (counted, total - counted))
+        square = float(np.square(total).sum())
+        return cls(outcomes, LEAST_EVENTS, float(total.sum()) ** 2 / square if square else 0.0)
+
+
+def told_bounds(estimate: float, bounds: np.ndarray, support: Support, confidence: float) -> tuple[float, float]:
     """Bounds of a figure, without those that a bootstrap only seems to know.
 
-    Where every resample gives the same number, the interval has no width, however few the patients. A share of 0 or 1
-    then gets Wilson's interval (1927, J Am Stat Assoc 22:209) of as many observations as patients contribute, which is
-    wide because it takes a patient's observations for one; other figures have none.
+    With few patients (or few of the rarer outcome) resamples differ too little; where every resample gives the same
+    number, the interval has no width at all. A share then gets Wilson's interval of its effective number of
+    observations; other figures have none.
 
     Args:
         estimate: the figure.
-        bounds: lower and upper bound of the bootstrap.
-        patients: patients who contribute to the figure; below two there is no interval.
+        bounds: lower and upper bound of the bootstrap; NaN where there is none, and then nothing is told.
+        support: what the figure rests on.
         confidence: level of the interval.
-        share: whether the figure is a share of observations.
     """
     low, high = float(bounds[0]), float(bounds[1])
-    if patients < 2 or np.isnan(low):
+    if np.isnan(low) or np.isnan(estimate):
         return np.nan, np.nan
-    if high - low > SAME:
+    if support.patients >= support.least and high - low > SAME:
         return low, high
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    far = z**2 / (patients + z**2)
-    if share and estimate < SAME:
-        return 0.0, far
-    if share and estimate > 1 - SAME:
-        return 1 - far, 1.0
-    return np.nan, np.nan
+    # a single observation tells no spread
+    if support.effective is None or support.effective <= 1 + SAME:
+        return np.nan, np.nan
+    return wilson(min(max(estimate, 0.0), 1.0), support.effective, confidence)

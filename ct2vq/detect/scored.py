@@ -6,7 +6,7 @@ patient who was imaged twice weighs as much as one who was imaged once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,18 +16,14 @@ import pandas as pd
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import read_tsv
 from ct2vq.lungs import LOBES, THIRDS
+from ct2vq.names import LUNGS, SPECT
+from ct2vq.values import case_means, read_metrics
 
 #: value bins of the tables of stage `evaluate`, over 0..1
 VALUE_BINS = 100
 CENTRES = (np.arange(VALUE_BINS) + 0.5) / VALUE_BINS
 #: regions of a lung that are judged together
 REGION_GROUPS = {"thirds": tuple(THIRDS.values()), "lobes": tuple(LOBES.values())}
-#: the reference that every case has
-SPECT = "spect"
-#: the region in which a case's volumes are measured
-WHOLE = "lungs"
-#: rows of the long table of metrics that are read at once
-CHUNK_ROWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Scored:
         folds: `(P,)` test fold of each patient.
         number: voxels, regions or cases that were scored, before weighting.
         number_positive: those of them that are positive.
-        missing: those that could not be scored.
+        missing: those that could not be scored; of voxels the cases without any.
         sign: what `values` were multiplied with, -1 where it is large figures that are likelier positive.
         reason: why there is nothing, if it is known.
     """
@@ -56,9 +52,9 @@ class Scored:
     reason: str = ""
 
     @classmethod
-    def nothing(cls, reason: str) -> Scored:
+    def nothing(cls, reason: str, missing: int = 0) -> Scored:
         """No scores, with the reason."""
-        return cls(np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, int), 0, 0, reason=reason)
+        return cls(np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, int), 0, 0, missing, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -167,11 +163,11 @@ class VoxelCounts:
                 values.add(patient, case, at, np.column_stack([low + other, total]))
 
 
-def scored_voxels(histograms: Histograms, members: Members) -> Scored:
-    """Voxels scored by the synthesised value at the centres of its bins."""
+def scored_voxels(histograms: Histograms, members: Members, missing: int = 0) -> Scored:
+    """Voxels scored by the synthesised value at the centres of its bins; `missing` cases have none of them."""
     low, other = histograms.weighted()
     folds = np.array([members.folds[patient] for patient in sorted(histograms.counts)])
-    return Scored(CENTRES, low, other, folds, histograms.number(0, 1), histograms.number(0))
+    return Scored(CENTRES, low, other, folds, histograms.number(0, 1), histograms.number(0), missing)
 
 
 def scored_units(units: pd.DataFrame, members: Members, sign: int = 1) -> Scored:
@@ -198,11 +194,13 @@ def scored_units(units: pd.DataFrame, members: Members, sign: int = 1) -> Scored
     return Scored(values, counts[1], counts[0], folds, *numbers, sign=sign)
 
 
-def read_metrics(path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """The rows of some metrics of the long table, read in pieces."""
-    columns = ["case_id", "model", "target", "metric", "region", "reference", "value"]
-    pieces: Iterator[pd.DataFrame] = read_tsv(path, usecols=columns, chunksize=CHUNK_ROWS)
-    return pd.concat([piece[piece["metric"].isin(names)] for piece in pieces], ignore_index=True)
+def read_values(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
+    """Values of some metrics, one a case: seeds are averaged, as in every other statistic.
+
+    Returns:
+        Columns `model target metric region reference case_id value`.
+    """
+    return case_means(read_metrics(path, metrics), ["model", "target", "metric", "region", "reference"])
 
 
 def region_units(metrics: pd.DataFrame, regions: Sequence[str], cut: float) -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -227,7 +225,7 @@ def case_units(
     A case without a diagnosis has no label.
     """
     wanted = {name.casefold() for name in positive}
-    whole = metrics[(metrics["region"] == WHOLE) & (metrics["reference"] == SPECT)]
+    whole = metrics[(metrics["region"] == LUNGS) & (metrics["reference"] == SPECT)]
     own, theirs = (whole[whole["metric"] == f"{score}_{of}"] for of in ("image", "reference"))
     scores = pd.concat([own.assign(scorer=own["model"]), theirs.assign(scorer=SPECT)])
     # the SPECT's volume stands beside every arm; a missing one comes last

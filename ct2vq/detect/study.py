@@ -14,8 +14,9 @@ from ct2vq.detect import defects as lesions
 from ct2vq.detect.classification import classify, why_not
 from ct2vq.detect.figures_of_merit import curve
 from ct2vq.detect.questions import NAMES, Question, all_questions
-from ct2vq.detect.scored import SPECT, Members, VoxelCounts
+from ct2vq.detect.scored import Members, VoxelCounts
 from ct2vq.files import write_tsv
+from ct2vq.names import SPECT
 
 CURVE = ("threshold", "fpr", "tpr", "precision", "recall")
 

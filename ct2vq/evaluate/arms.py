@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ct2vq.config import TARGETS
-from ct2vq.evaluate.images import CEILINGS, REFERENCES, SPECT, CaseImages, references_of
+from ct2vq.evaluate.images import CaseImages, references_of
 from ct2vq.evaluate.scores import KNOWN_TRUTH, WIDE, Row, beside, fact
 from ct2vq.metrics.agreement import mae, spearman
 from ct2vq.metrics.defects import CLASSES, DefectRule, Relative, read_rule, relative_to_normal, vq_classes
 from ct2vq.metrics.thresholds import overlap_of
 from ct2vq.metrics.value import RegionValues, Value, missing
+from ct2vq.names import CEILINGS, REFERENCES, SPECT
 
 #: the target of rows that need both images
 BOTH = "vq"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ct2vq.config import detection_definitions
-from ct2vq.evaluate.images import SPECT, TRUTH, CaseImages
+from ct2vq.evaluate.images import CaseImages
 from ct2vq.metrics.thresholds import low_and_high, read_thresholds
 from ct2vq.metrics.value import RegionValues
+from ct2vq.names import SPECT, TRUTH
 
 DENSITY_COLUMNS = ("case_id", "model", "target", "image_bin", "reference_bin", "voxels")
 DETECTION_COLUMNS = (
@@ -61,7 +62,8 @@ def detection_rows(case: CaseImages, settings: Mapping[str, Any]) -> list[tuple[
     """How many voxels of each value of the image have low function in the reference (`DETECTION_COLUMNS`).
 
     `low` and `other` add up to the lungs' voxels over the bins of a model, target, reference and definition;
-    `reference_sum` is the sum of the reference's values in the bin.
+    `reference_sum` is the sum of the reference's values in the bin. An image or a reference without a metric (constant,
+    values that are not finite) has no rows: it tells nothing, which is not the same as telling nothing right.
 
     Args:
         case: images on the evaluation grid.
@@ -77,11 +79,12 @@ def detection_rows(case: CaseImages, settings: Mapping[str, Any]) -> list[tuple[
         for threshold in thresholds
         if not values.problem
     }
+    images = {key: RegionValues.of(image, inside) for key, image in models.items()}
     for model, target, reference in case.pairs():
-        image, known = models[model, target][inside], (reference, target)
-        if known not in references or references[known].problem or not np.isfinite(image).all():
+        image, known = images[model, target], (reference, target)
+        if known not in references or references[known].problem or image.problem:
             continue
-        bins = bin_of(image, DETECTION_BINS)
+        bins = bin_of(image.values, DETECTION_BINS)
         voxels = np.bincount(bins, minlength=DETECTION_BINS)
         sums = np.bincount(bins, weights=references[known].values, minlength=DETECTION_BINS)
         for threshold in thresholds:

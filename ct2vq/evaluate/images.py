@@ -12,12 +12,9 @@ import SimpleITK as sitk
 
 from ct2vq.evaluate.regions import Regions, find_regions
 from ct2vq.lungs import fill_from_inside, grid_around, resample_labels, resample_smoothed
+from ct2vq.names import CEILINGS, REFERENCES
 from ct2vq.volume import from_array, read_volume, require_same_grid, resample, to_array
 
-SPECT, TRUTH, TRUTH_VISIBLE = "spect", "truth", "truth_visible"
-REFERENCES = (SPECT, TRUTH, TRUTH_VISIBLE)
-#: what the truth is called where it is scored as if it were a model
-CEILINGS = {"noise_ceiling": TRUTH, "visible_ceiling": TRUTH_VISIBLE}
 #: inputs that are labels, no images of function
 LABELS = ("lungs", "regions", "lobes", "findings")
 #: mm left round the lungs on a grid of its own, so that the windows of SSIM over the whole crop find background

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ct2vq.evaluate.images import SPECT, TRUTH, CaseImages
+from ct2vq.evaluate.images import CaseImages
 from ct2vq.evaluate.truth import INVISIBLE_EMBOLUS, OTHER_DISEASE, VISIBLE_EMBOLUS
 from ct2vq.metrics.defects import (
     DefectRule,
@@ -19,6 +19,7 @@ from ct2vq.metrics.defects import (
     read_rule,
     relative_to_normal,
 )
+from ct2vq.names import SPECT, TRUTH
 
 COLUMNS = (
     "case_id",
@@ -32,11 +33,13 @@ COLUMNS = (
     "overlap",
     "found",
 )
-#: kind of a defect by the label of most of its voxels, and whether a CT shows it
-KINDS = {VISIBLE_EMBOLUS: ("embolus", "yes"), INVISIBLE_EMBOLUS: ("embolus", "no"), OTHER_DISEASE: ("disease", "yes")}
+#: kind of a defect by the label of most of its voxels, and of an embolus whether a CT shows it
+KINDS = {VISIBLE_EMBOLUS: ("embolus", "yes"), INVISIBLE_EMBOLUS: ("embolus", "no"), OTHER_DISEASE: ("disease", "")}
 #: of all others, and of cases whose truth is not known
 UNKNOWN = ("defect", "")
 FALSE = ("false", "")
+#: of a row that is no defect: the image or its reference could not be judged
+UNJUDGED = ("unjudged", "")
 _REFERENCES = (SPECT, TRUTH)
 
 
@@ -53,7 +56,8 @@ def lesion_rows(case: CaseImages, settings: Mapping[str, Any]) -> list[tuple[Any
 
     Each image is normalised on its own good lung, perfusion and ventilation by themselves, so that a model of one
     target is judged like one of both. Where an image cannot be judged (constant, values that are not finite), the
-    reference's defects stand there with neither `overlap` nor `found`.
+    reference's defects stand there with neither `overlap` nor `found`; before them, and where the reference cannot be
+    judged, a row of kind `unjudged` says so, lest the case count as one without defects.
 
     Args:
         case: images on the evaluation grid.
@@ -64,7 +68,7 @@ def lesion_rows(case: CaseImages, settings: Mapping[str, Any]) -> list[tuple[Any
     found = {key: _defects(case, image, key[1], rule) for key, image in (models | dict(case.images)).items()}
     for model, target, reference in case.pairs():
         theirs = found[reference, target]
-        if reference not in _REFERENCES or theirs is None:
+        if reference not in _REFERENCES:
             continue
         for row in _rows(case, found[model, target], theirs, rule):
             rows.append((case.case_id, model, reference, target, *row))
@@ -79,9 +83,13 @@ def _defects(case: CaseImages, image: np.ndarray, target: str, rule: DefectRule)
     return _Defects(low, connected_defects(low, rule, case.regions.spacing))
 
 
-def _rows(case: CaseImages, image: _Defects | None, reference: _Defects, rule: DefectRule) -> Iterator[tuple]:
+def _rows(case: CaseImages, image: _Defects | None, reference: _Defects | None, rule: DefectRule) -> Iterator[tuple]:
     """Number, kind, visible, volume, overlap and found of each defect."""
     spacing = case.regions.spacing
+    if image is None or reference is None:
+        yield (0, *UNJUDGED, np.nan, np.nan, "")
+    if reference is None:
+        return
     for defect in overlaps(reference.labels, reference.low if image is None else image.low, spacing):
         known = (defect.label, *kind_of(reference.labels == defect.label, case.findings), defect.volume_ml)
         if image is None:

@@ -10,9 +10,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ct2vq.lungs import LEFT, LOBE_SIDES, LOBES, RIGHT, THIRD_SIDES, THIRDS, labels_in_lungs
+from ct2vq.names import LUNGS
 from ct2vq.volume import resample, to_array
 
-LUNGS, CORE, CROP = "lungs", "core", "crop"
+CORE, CROP = "core", "crop"
 #: name of each lung, by its label
 LUNG_NAMES = {RIGHT: "right", LEFT: "left"}
 #: parts of which each has a share of all function

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ct2vq.evaluate.images import SPECT, CaseImages
-from ct2vq.evaluate.regions import CORE, CROP, LUNG_NAMES, LUNGS, PARTS, Regions
+from ct2vq.evaluate.images import CaseImages
+from ct2vq.evaluate.regions import CORE, CROP, LUNG_NAMES, PARTS, Regions
 from ct2vq.metrics.agreement import mae, pearson, psnr, rmse, spearman
 from ct2vq.metrics.similarity import LocalMoments, SsimRegion
-from ct2vq.metrics.thresholds import Overlap, Threshold, curve_thresholds, low_and_high, overlap_of, read_thresholds
-from ct2vq.metrics.value import RegionValues, Value, missing, missing_because
+from ct2vq.metrics.thresholds import Overlap, Threshold, curve_thresholds, functional_overlap, read_thresholds
+from ct2vq.metrics.value import RegionValues, Value, missing
+from ct2vq.names import LUNGS, SPECT
 
 #: regions of every threshold's definition; smaller ones hold too few voxels for more than the summary's
 WIDE = (LUNGS, CORE, *LUNG_NAMES.values())
@@ -142,16 +143,15 @@ class _Region:
         self.name, self.voxel_ml, self.settings = name, voxel_ml, settings
         self.ssim = SsimRegion(mask, settings["ssim"]["sigma_voxels"])
         self.taken: dict[Hashable, _Taken] = {}
-        self.parts: dict[tuple[Hashable, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def take(self, name: Hashable, image: np.ndarray, values: RegionValues, lungs: RegionValues) -> None:
         """Prepare an image: its values in this region and in the lungs."""
-        total, mean = lungs.values.sum(), lungs.values.mean() if lungs.size else np.nan
-        reason = "empty region" if not values.size else "" if total > 0 else lungs.problem or "no function in the lungs"
+        reason = "empty region" if not values.size else no_distribution(lungs)
         if reason:
             share = relative = missing(reason)
         else:
-            share, relative = Value(float(values.values.sum() / total)), Value(float(values.values.mean() / mean))
+            share = Value(float(values.values.sum() / lungs.values.sum()))
+            relative = Value(float(values.values.mean() / lungs.values.mean()))
         self.taken[name] = _Taken(values, self.ssim.moments(image, values), share, relative)
 
     def compare(
@@ -163,7 +163,8 @@ class _Region:
             yield fact(metric, self.name, definition, value, unit)
         thresholds, curve = definitions
         for threshold in (*thresholds, *curve):
-            for part, overlap in self._overlaps(image, reference, threshold).items():
+            for part in LOW_HIGH:
+                overlap = functional_overlap(x.values, y.values, threshold, low=part == "low")
                 yield fact(f"dice_{part}", self.name, threshold.name, overlap.dice)
                 yield fact(f"dice_{part}_chance", self.name, threshold.name, overlap.chance)
                 if threshold not in curve:
@@ -188,27 +189,6 @@ class _Region:
             "psnr": ("", noise, "dB"),
         }
 
-    def _overlaps(self, image: Hashable, reference: Hashable, threshold: Threshold) -> dict[str, Overlap]:
-        """Overlap of low and of high function."""
-        x, y = self.taken[image].values, self.taken[reference].values
-        reason = missing_because(x, y)
-        if reason:
-            return dict.fromkeys(LOW_HIGH, Overlap(missing(reason), missing(reason), np.nan, np.nan))
-        ours = self._cut(image, threshold, reference) if threshold.cut == "reference" else self._cut(image, threshold)
-        theirs = self._cut(reference, threshold)
-        return {part: overlap_of(ours[index], theirs[index]) for index, part in enumerate(LOW_HIGH)}
-
-    def _cut(
-        self, name: Hashable, threshold: Threshold, reference: Hashable | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high function of an image; at its own cut it is the same for all references."""
-        if reference is not None:
-            return low_and_high(self.taken[name].values, threshold, self.taken[reference].values)
-        key = (name, threshold.name)
-        if key not in self.parts:
-            self.parts[key] = low_and_high(self.taken[name].values, threshold)
-        return self.parts[key]
-
     def _volumes(self, part: str, definition: str, overlap: Overlap) -> Iterator[Row]:
         voxels = next(iter(self.taken.values())).values.size
         ml = [
@@ -224,6 +204,16 @@ def beside(metric: str, region: str, definition: str, image: Value, reference: V
     error = missing(reason) if reason else Value(image.number - reference.number)
     for whose, value in (("image", image), ("reference", reference), ("error", error)):
         yield fact(f"{metric}_{whose}", region, definition, value, unit)
+
+
+def no_distribution(lungs: RegionValues) -> str:
+    """Why an image says nothing of where function is, or an empty string.
+
+    A constant image would give each part its share of the volume, which no image said.
+    """
+    if lungs.problem in ("", "constant") and lungs.values.sum() <= 0:
+        return "no function in the lungs"
+    return "constant in the lungs" if lungs.problem == "constant" else lungs.problem
 
 
 def ssim_definition(settings: Mapping[str, Any], *, masked: bool) -> str:

@@ -101,28 +101,3 @@ def gaussian_window(length: int, sigma: float) -> np.ndarray:
     shape /= shape.sum()
     offset = np.subtract.outer(np.arange(length), np.arange(length))
     return np.where(np.abs(offset) <= reach, shape[np.clip(offset + reach, 0, 2 * reach)], 0.0)
-
-
-def ssim(
-    image: np.ndarray,
-    reference: np.ndarray,
-    inside: np.ndarray,
-    *,
-    sigma_voxels: float,
-    data_range: float,
-    k1: float,
-    k2: float,
-) -> Value:
-    """SSIM of two images `(z, y, x)` in a region; for many images of one region see `SsimRegion`."""
-    region = SsimRegion(inside, sigma_voxels)
-    constants = {"data_range": data_range, "k1": k1, "k2": k2}
-    return region.compare(region.moments(image), region.moments(reference), **constants)
-
-
-def ssim_crop(image: np.ndarray, reference: np.ndarray, **window: float) -> Value:
-    """SSIM over the whole crop, background included; `window` as in `ssim`.
-
-    Two images that are 0 outside the lungs agree there perfectly, which inflates the value: it stands beside the
-    masked one to be compared with work that scores crops.
-    """
-    return ssim(image, reference, np.ones(image.shape, dtype=bool), **window)

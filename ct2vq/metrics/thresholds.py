@@ -57,7 +57,7 @@ def cut_levels(values: RegionValues, threshold: Threshold) -> tuple[float, float
     """The levels of an image: low function is at or below the first, high function above the second.
 
     Raises:
-        ValueError: a method that is not known.
+        ValueError: a method that is not known, or one without levels (`equal_volumes`).
     """
     match threshold.method:
         case "percentile":
@@ -67,10 +67,7 @@ def cut_levels(values: RegionValues, threshold: Threshold) -> tuple[float, float
             return threshold.low / 100 * maximum, threshold.high / 100 * maximum
         case "activity":
             return _activity_level(values, threshold.low), _activity_level(values, threshold.high)
-        case "equal_volumes":
-            third = values.size // 3
-            return float(values.sorted[third - 1]), float(values.sorted[-third - 1])
-    raise ValueError(f"unknown threshold method `{threshold.method}`")
+    raise ValueError(f"threshold method `{threshold.method}` is unknown or has no levels")
 
 
 def low_and_high(
@@ -84,12 +81,17 @@ def low_and_high(
         reference: the image scored against; only `cut: reference` looks at it.
 
     Returns:
-        Two boolean arrays in the order of `values.values`.
+        Two boolean arrays in the order of `values.values`; where an image has its own cut they are computed once.
     """
-    if threshold.method == "equal_volumes":
-        return _thirds(values)
-    source = reference if threshold.cut == "reference" and reference is not None else values
-    low, high = cut_levels(source, threshold)
+    if threshold.method != "equal_volumes" and threshold.cut == "reference" and reference is not None:
+        return _cut(values, *cut_levels(reference, threshold))
+    if threshold not in values.known:
+        thirds = threshold.method == "equal_volumes"
+        values.known[threshold] = _thirds(values) if thirds else _cut(values, *cut_levels(values, threshold))
+    return values.known[threshold]
+
+
+def _cut(values: RegionValues, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     return values.values <= low, values.values > high
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,8 @@ class RegionValues:
         """Take the values of a region, one-dimensional, and where it is known the order that sorts them."""
         self.values = np.asarray(values, dtype=np.float64).ravel()
         self._known_order = order
+        #: what was computed of these values alone, by what asked for it: it is the same for all that is compared
+        self.known: dict[Hashable, Any] = {}
 
     @classmethod
     def of(cls, image: np.ndarray, inside: np.ndarray) -> RegionValues:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ct2vq.config import TARGETS
-from ct2vq.figures import DARK, MARKERS, MIDDLE, NETWORK_COLOURS, Look, draw_missing, study_figure
+from ct2vq.figures import DARK, MIDDLE, Look, draw_missing, study_figure
 from ct2vq.lungs import LOBES, THIRDS
 from ct2vq.plots.parts import dots, legend, say, title
 from ct2vq.values import patient_means
@@ -23,21 +23,15 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "thirds": tuple(THIRDS.values()),
     "lobes": tuple(LOBES.values()),
 }
-#: of the normal distribution, for limits that hold 95 % of differences (Bland & Altman, Lancet 1986;1:307)
-NORMAL_95 = 1.959964
-BOOTSTRAP = 1000
+#: share of the differences of further patients that the limits of agreement hold (Bland & Altman, Lancet 1986;1:307)
+LIMITS = 0.95
 #: more networks than this are in the table only, those of the declared comparisons first
 MOST_NETWORKS = 3
-COLUMNS = ("target", "model", "group", "region", "patient_id", "reference", "image", "mean", "difference")
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Mean difference and 95 % limits of agreement, each with the interval of bootstrapped patients."""
-
-    bias: tuple[float, float, float]
-    lower: tuple[float, float, float]
-    upper: tuple[float, float, float]
+REGION = ("target", "model", "group", "region")
+STATISTICS = ("n", "bias", "bias_low", "bias_high", "limit_low", "limit_high")
+COLUMNS = (*REGION, "patient_id", "reference", "image", "mean", "difference", *STATISTICS)
+#: half the width that the points of a region take, of 1 between neighbours
+HALF = 0.36
 
 
 def draw_bland_altman(
@@ -47,10 +41,9 @@ def draw_bland_altman(
     look: Look,
     *,
     first: Sequence[str],
-    seed: int,
     confidence: float,
 ) -> None:
-    """Synthesised minus SPECT share against their mean, in percentage points; a row for each target and network.
+    """Synthesised minus SPECT share of every region, in percentage points; a row for each target and network.
 
     Args:
         metrics: the long table of metrics.
@@ -58,29 +51,32 @@ def draw_bland_altman(
         output: `*.png`; PDF, SVG and TSV lie beside it.
         look: names and colours.
         first: models that are drawn before others, if there are many.
-        seed: of the bootstrap.
         confidence: level of the intervals.
     """
-    data = shares(metrics, patients, look)
+    points = shares(metrics, patients, look)
+    data = points.merge(region_agreement(points, confidence), on=list(REGION)).reindex(columns=COLUMNS)
     rows = _rows(data, look, first)
     if not rows:
         draw_missing(output, look, COLUMNS, "shares of function of lungs, thirds and lobes", "No share was computed.")
         return
     groups = [name for name in GROUPS if (data["group"] == name).any()]
-    note = "differences in percentage points; dashed: their mean, dotted: 95 % limits of agreement, bands: confidence "
-    note += "intervals (patients drawn again); thirds and lobes sum to 100 %, so their mean difference is 0"
+    note = "points: patients, in each region from the smallest to the largest mean of both; R, L: right, left lung; "
+    note += f"limits of agreement of each region by itself (Student's t, {_number_of(data)})"
     with study_figure(output, 1.75 * len(rows) + 0.75, look, data, note) as figure:
-        places = figure.subplots(len(rows), len(groups), squeeze=False, sharey="col")
+        widths = [len(GROUPS[group]) + 0.6 for group in groups]
+        places = figure.subplots(len(rows), len(groups), squeeze=False, sharey="col", width_ratios=widths)
         for row, (target, model) in zip(places, rows, strict=True):
             for axes, group in zip(row, groups, strict=True):
                 here = data[(data["target"] == target) & (data["model"] == model) & (data["group"] == group)]
-                found = _panel(axes, here, group, seed, confidence)
-                limits = f"{found.lower[0]:+.1f} to {found.upper[0]:+.1f}".replace("-", "−") if found else ""
-                title(axes, group, limits)
-            row[0].set_ylabel(f"{look.short(model)}, {target}\nsynthesised − SPECT")
-        for axes in places[-1]:
-            axes.set_xlabel("mean of both (% of function)")
-        legend(figure, _legend(groups))
+                _panel(axes, here, group, look.colour(model))
+                title(axes, group)
+            row[0].set_ylabel(f"{look.short(model)}, {target}\nsynthesised − SPECT (% points)")
+        legend(figure, _legend(confidence))
+
+
+def _number_of(data: pd.DataFrame) -> str:
+    low, high = int(data["n"].min()), int(data["n"].max())
+    return f"{low} patients" if low == high else f"{low} to {high} patients"
 
 
 def shares(metrics: pd.DataFrame, patients: Mapping[str, str], look: Look) -> pd.DataFrame:
@@ -97,7 +93,7 @@ def shares(metrics: pd.DataFrame, patients: Mapping[str, str], look: Look) -> pd
         mean=(wide["image"] + wide["reference"]) / 2,
         difference=wide["image"] - wide["reference"],
     )
-    return wide.dropna(subset=["group"]).reindex(columns=COLUMNS)
+    return wide.dropna(subset=["group"])[[name for name in COLUMNS if name not in STATISTICS]]
 
 
 def _rows(data: pd.DataFrame, look: Look, first: Sequence[str]) -> list[tuple[str, str]]:
@@ -113,64 +109,65 @@ def _rows(data: pd.DataFrame, look: Look, first: Sequence[str]) -> list[tuple[st
     return rows
 
 
-def agreement(data: pd.DataFrame, seed: int, confidence: float) -> Agreement:
-    """Mean difference and limits of agreement; the bootstrap draws patients with all their regions.
+def region_agreement(data: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Bias and limits of agreement of each region: a sum over regions has no bias, because shares sum to 1.
+
+    Patients are independent, regions of one patient are not, so no two regions are pooled.
 
     Args:
-        data: columns `patient_id` and `difference`.
-        seed: of the bootstrap.
-        confidence: level of the intervals.
+        data: columns `REGION` and `difference`, a row for each patient.
+        confidence: level of the interval of the bias.
+
+    Returns:
+        Columns `REGION` and `STATISTICS`. With `n` patients and the standard deviation `sd` of their differences: bias
+        ± t sd / √n, and limits bias ± t sd √(1 + 1 / n), between which a further patient lies (prediction interval;
+        t of n - 1 degrees of freedom). Both are missing with one patient.
     """
-    groups = data.groupby("patient_id")["difference"]
-    number, total = groups.size().to_numpy(), groups.sum().to_numpy()
-    square = data.assign(square=data["difference"] ** 2).groupby("patient_id")["square"].sum().to_numpy()
-    generator = np.random.default_rng([seed, len(number)])
-    drawn = generator.integers(0, len(number), (BOOTSTRAP, len(number)))
-    found = _limits(number[drawn].sum(1), total[drawn].sum(1), square[drawn].sum(1))
-    estimate = _limits(number.sum(), total.sum(), square.sum())
-    tail = 50 * (1 - confidence)
-    ends = np.nanpercentile(found, [tail, 100 - tail], axis=1) if len(number) > 1 else np.full((2, 3), np.nan)
-    return Agreement(*((float(estimate[i]), float(ends[0, i]), float(ends[1, i])) for i in range(3)))
+    from scipy.stats import t
+
+    groups = data.groupby(list(REGION), sort=False)["difference"]
+    table = groups.agg(n="size", bias="mean", sd="std").reset_index()
+    free = np.maximum(table["n"] - 1, 1)
+    half = t.ppf((1 + confidence) / 2, free) * table["sd"] / np.sqrt(table["n"])
+    limit = t.ppf((1 + LIMITS) / 2, free) * table["sd"] * np.sqrt(1 + 1 / table["n"])
+    ends = {"bias_low": table["bias"] - half, "bias_high": table["bias"] + half}
+    ends |= {"limit_low": table["bias"] - limit, "limit_high": table["bias"] + limit}
+    return table.assign(**ends)[[*REGION, *STATISTICS]]
 
 
-def _limits(number: np.ndarray, total: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Bias, lower and upper limit from numbers, sums and sums of squares of differences."""
-    bias = total / number
-    sd = np.sqrt(np.maximum(square - number * bias**2, 0) / np.maximum(number - 1, 1))
-    return np.stack([bias, bias - NORMAL_95 * sd, bias + NORMAL_95 * sd])
-
-
-def _panel(axes: Axes, data: pd.DataFrame, group: str, seed: int, confidence: float) -> Agreement | None:
+def _panel(axes: Axes, data: pd.DataFrame, group: str, colour: str) -> None:
     if data.empty:
         say(axes, "not computed")
-        return None
-    for region in GROUPS[group]:
-        chosen = data[data["region"] == region]
-        colour, marker = _mark(group, region)
-        dots(axes, chosen["mean"], chosen["difference"], color=colour, marker=marker, markersize=2.6, alpha=0.75)
-    found = agreement(data, seed, confidence)
-    for (value, low, high), line in ((found.bias, "--"), (found.lower, ":"), (found.upper, ":")):
-        axes.axhline(value, color=DARK, linestyle=line, linewidth=0.9)
-        if np.isfinite([low, high]).all() and high - low > 1e-9:
-            axes.axhspan(low, high, facecolor=MIDDLE, alpha=0.18, linewidth=0, zorder=0)
-    return found
+        return
+    axes.axhline(0, color=MIDDLE, linewidth=0.6, zorder=1)
+    for place, region in enumerate(GROUPS[group]):
+        here = data[data["region"] == region]
+        if here.empty:
+            continue
+        low, high = here["mean"].min(), here["mean"].max()
+        offsets = (here["mean"] - (low + high) / 2) / max(high - low, 1e-9) * 2 * HALF
+        dots(axes, place + offsets, here["difference"], color=colour, markersize=2.6, alpha=0.75, zorder=3)
+        row = here.iloc[0]
+        ends = [place - HALF - 0.06, place + HALF + 0.06]
+        axes.plot(ends, [row["bias"]] * 2, color=DARK, linewidth=1.4, zorder=4)
+        if np.isfinite(row["limit_low"]):
+            axes.fill_between(ends, row["bias_low"], row["bias_high"], color=MIDDLE, alpha=0.3, linewidth=0, zorder=2)
+            for limit in ("limit_low", "limit_high"):
+                axes.plot(ends, [row[limit]] * 2, color=DARK, linestyle=":", linewidth=0.9, zorder=2)
+    axes.set(xlim=(-0.55, len(GROUPS[group]) - 0.45), xticks=range(len(GROUPS[group])))
+    axes.set_xticklabels([_short(region) for region in GROUPS[group]])
+    axes.grid(False, axis="x")
 
 
-def _mark(group: str, region: str) -> tuple[str, str]:
-    """A colour for the height of a region, a marker for its side."""
-    if group == "right lung":
-        return DARK, "o"
-    number = list(GROUPS[group]).index(region)
-    heights = [word for word in ("upper", "middle", "lower") if word in region]
-    colour = NETWORK_COLOURS[("upper", "middle", "lower").index(heights[0]) if heights else number % 3]
-    return colour, MARKERS[0] if "right" in region else MARKERS[2]
+def _short(region: str) -> str:
+    """`R upper` of `right upper third`."""
+    side, *height = region.split()
+    return f"{side[0].upper()} {height[0]}" if height else "R"
 
 
-def _legend(groups: Sequence[str]) -> list[Line2D]:
-    if set(groups) <= {"right lung"}:
-        return []
-    style = {"linestyle": "", "markersize": 4}
-    heights = zip(("upper", "middle", "lower"), NETWORK_COLOURS, strict=False)
-    handles = [Line2D([], [], color=colour, marker="s", label=name, **style) for name, colour in heights]
-    sides = (("right", MARKERS[0]), ("left", MARKERS[2]))
-    return handles + [Line2D([], [], color=MIDDLE, marker=marker, label=side, **style) for side, marker in sides]
+def _legend(confidence: float) -> list[Line2D | Patch]:
+    return [
+        Line2D([], [], color=DARK, linewidth=1.4, label="bias (mean difference)"),
+        Patch(color=MIDDLE, alpha=0.3, linewidth=0, label=f"its {confidence:.0%} interval"),
+        Line2D([], [], color=DARK, linestyle=":", linewidth=0.9, label=f"{LIMITS:.0%} limits of agreement"),
+    ]

@@ -13,6 +13,8 @@ from ct2vq.plots.parts import interval, legend, model_line, outer_labels, presen
 
 #: a value that fewer of a model's voxels have has no share of low voxels worth drawing
 RAREST = 0.001
+#: a value that fewer of a model's voxels have is dotted, without its interval: it rests on a few spots
+FEW = 0.01
 COLUMNS = ("target", "model", "definition", "kind", "bin", "image_mean", "value", "value_low", "value_high", "voxels")
 
 
@@ -35,7 +37,7 @@ def draw_calibration(calibration: pd.DataFrame, output: str | Path, look: Look) 
     columns = 1 + len(definitions)
     side = min((look.width - 0.5) / columns, 2.9)
     note = "left: means in deciles of the synthesised values, bars: intervals (patients drawn again); grey: "
-    note += "perfect agreement; numbers: slope and intercept"
+    note += f"perfect agreement; numbers: slope and intercept; dotted: fewer than {FEW:.0%} of a model's voxels"
     with study_figure(output, len(targets) * (side + 0.35) + 0.6, look, data, note) as figure:
         rows = figure.subplots(len(targets), columns, squeeze=False)
         for row, target in zip(rows, targets, strict=True):
@@ -91,7 +93,10 @@ def _shares(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     curves = dict(list(data.groupby("model", sort=False)))
     for model in look.sorted(curves):
         curve, colour = curves[model].sort_values("image_mean"), look.colour(model)
-        axes.fill_between(curve["image_mean"], curve["value_low"], curve["value_high"], color=colour, alpha=0.15, lw=0)
-        axes.plot(curve["image_mean"], curve["value"], color=colour, linestyle=look.line(model))
+        many = curve["voxels"] >= FEW * curve["voxels"].sum()
+        ends = {"color": colour, "alpha": 0.15, "linewidth": 0, "where": many.to_numpy()}
+        axes.fill_between(curve["image_mean"], curve["value_low"], curve["value_high"], **ends)
+        axes.plot(curve["image_mean"], curve["value"].where(many), color=colour, linestyle=look.line(model))
+        axes.plot(curve["image_mean"], curve["value"], color=colour, linestyle=":", linewidth=0.7)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.set_box_aspect(1)

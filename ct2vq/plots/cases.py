@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ct2vq.figures import DARK, Look, draw_missing, study_figure
+from ct2vq.names import CEILINGS
 from ct2vq.plots.parts import dots, jitter, legend, model_marker, spread, title
-from ct2vq.values import CEILINGS
 
 COLUMNS = ("kind", "diagnosis", "case_id", "model", "volume_ml")
 KINDS = {

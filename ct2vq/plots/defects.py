@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ct2vq.figures import Look, draw_missing, study_figure
+from ct2vq.figures import AGAINST, Look, draw_missing, study_figure
 from ct2vq.plots.parts import NAMES_OF_TARGETS, dot_rows, legend, model_marker, present_targets, title
 
 COLUMNS = (
     "target", "model", "reference", "kind", "visible", "n_defects", "found", "sensitivity", "sensitivity_low",
     "sensitivity_high", "false_per_case", "false_per_case_low", "false_per_case_high",
 )  # fmt: skip
-REFERENCES = {"spect": "SPECT", "truth": "truth", "truth_visible": "what CT shows"}
 VISIBLE = {"yes": ", CT shows it", "no": ", CT does not"}
 
 
@@ -34,7 +33,7 @@ def draw_defects(defects: pd.DataFrame, output: str | Path, look: Look) -> None:
     models = look.sorted(data["model"])
     parts = {target: _rows(data[data["target"] == target]) for target in targets}
     inches = [max(len(parts[target]), 2) * max(0.24, 0.075 * len(models)) + 0.2 for target in targets]
-    note = "found: enough of the defect is low in the synthesised image; bars: intervals (patients drawn again)"
+    note = "found: enough of the defect is low in the synthesised image; bars: confidence intervals, from patients"
     with study_figure(output, sum(inches) + 0.5 * len(targets) + 0.55, look, data, note) as figure:
         rows = figure.subplots(len(targets), 2, squeeze=False, height_ratios=inches, width_ratios=[1.5, 1])
         for (left, right), target in zip(rows, targets, strict=True):
@@ -57,7 +56,7 @@ def _rows(data: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rows = {}
     found = data[data["sensitivity"].notna()].fillna({"visible": ""})
     found = found[(found["reference"] != "spect") | (found["kind"] == "all")]
-    for reference in REFERENCES:
+    for reference in AGAINST:
         here = found[found["reference"] == reference]
         told_apart = set(here.loc[here["visible"] != "", "kind"]) - {"all"}
         for (kind, visible), row in here.groupby(["kind", "visible"], sort=False):
@@ -65,7 +64,7 @@ def _rows(data: pd.DataFrame) -> dict[str, pd.DataFrame]:
                 continue
             number = int(row["n_defects"].max())
             what = str(kind).replace("_", " ") + VISIBLE.get(visible, "")
-            rows[f"{REFERENCES[reference]}: {what} ({number})"] = row
+            rows[f"{AGAINST[reference]}: {what} ({number})"] = row
     return rows
 
 
@@ -73,6 +72,6 @@ def _false(data: pd.DataFrame) -> dict[str, pd.DataFrame]:
     false = data[data["false_per_case"].notna()]
     return {
         f"not in {name}": false[false["reference"] == key]
-        for key, name in REFERENCES.items()
+        for key, name in AGAINST.items()
         if (false["reference"] == key).any()
     }

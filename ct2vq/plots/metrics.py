@@ -11,15 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ct2vq.figures import DARK, METRIC_NAMES, REFERENCE_COLOURS, SMALLEST_TEXT, Look, draw_missing, study_figure
+from ct2vq.figures import (
+    DARK,
+    METRIC_NAMES,
+    REFERENCE_COLOURS,
+    REFERENCE_NAMES,
+    SMALLEST_TEXT,
+    Look,
+    draw_missing,
+    study_figure,
+)
+from ct2vq.names import CEILINGS, DICE_METRICS
 from ct2vq.plots.parts import NAMES_OF_TARGETS, box, dots, joined, legend, p_text, present_targets, say, title
-from ct2vq.values import CEILINGS, DICE_METRICS, patient_values
+from ct2vq.values import patient_values
 
 COLUMNS = ("target", "metric", "model", "other", "patient_id", "statistic", "value")
-CEILING_LABELS = {
-    "noise_ceiling": "truth without noise against SPECT (quartiles)",
-    "visible_ceiling": "what CT shows of the truth against SPECT (quartiles)",
-}
 
 
 def draw_metrics(
@@ -147,7 +153,7 @@ def _legend(ceilings: Sequence[str], *, chance: bool) -> list[Line2D | Patch]:
             alpha=0.4,
             edgecolor=REFERENCE_COLOURS[name],
             linestyle="--",
-            label=CEILING_LABELS[name],
+            label=f"{REFERENCE_NAMES[name]}, against SPECT (quartiles)",
         )
         for name in ceilings
     ]

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ct2vq.figures import DARK, METRIC_NAMES, MIDDLE, SMALLEST_TEXT, Look, draw_missing, study_figure
+from ct2vq.compare.scores import LOWER_IS_BETTER
+from ct2vq.figures import AGAINST, DARK, METRIC_NAMES, MIDDLE, SMALLEST_TEXT, Look, draw_missing, study_figure
 from ct2vq.plots.parts import MOST_VECTOR_POINTS, NAMES_OF_TARGETS, dots, joined, legend, title
 
 COLUMNS = (
@@ -24,9 +25,7 @@ COLUMNS = (
 #: choices below the curve, and how the page calls them
 CHOICES = {"metric": "metric", "region": "region", "definition": "threshold", "spect": "SPECT", "reference": "against"}
 NAMES = METRIC_NAMES | {"pearson": "Pearson's r", "mae": "MAE", "rmse": "RMSE", "study": "as in the study"}
-NAMES |= {"truth": "truth", "truth_visible": "what CT shows", "spect": "SPECT"}
-#: less is better: their differences are turned round
-ERRORS = ("mae", "rmse")
+NAMES |= AGAINST
 #: decibels have no place on an axis of numbers without a unit
 NOT_DRAWN = ("psnr",)
 ROW_INCHES = 0.125
@@ -54,8 +53,9 @@ def draw_sensitivity(sensitivity: pd.DataFrame, output: str | Path, look: Look, 
     note = (
         f"bars: {confidence:.0%} intervals of the Hodges-Lehmann difference; a column is one combination of choices; "
     )
-    note += "pale where the interval holds 0, numbers in brackets count the others; dashed: the study's own choices"
-    note += "; MAE and RMSE turned round" if data["metric"].isin(ERRORS).any() else ""
+    note += "pale where the interval holds 0; numbers: combinations against SPECT, in brackets those whose interval "
+    note += "excludes 0; dashed: the study's own choices"
+    note += "; MAE and RMSE turned round" if data["metric"].isin(LOWER_IS_BETTER).any() else ""
     height = len(blocks) * (1.75 + matrix) + 0.75
     with study_figure(output, height, look, data, note) as figure:
         places = figure.subplots(
@@ -72,15 +72,20 @@ def draw_sensitivity(sensitivity: pd.DataFrame, output: str | Path, look: Look, 
 def specifications(sensitivity: pd.DataFrame) -> pd.DataFrame:
     """The rows drawn: positive differences favour the first model, `place` counts from the smallest."""
     data = sensitivity[sensitivity["hodges_lehmann"].notna() & ~sensitivity["metric"].isin(NOT_DRAWN)]
-    sign = np.where(data["metric"].isin(ERRORS), -1.0, 1.0)
-    ends = np.sort(np.stack([sign * data["ci_low"], sign * data["ci_high"]]), axis=0)
-    data = data.assign(effect=sign * data["hodges_lehmann"], low=ends[0], high=ends[1])
+    data = turned(data).rename(columns={"hodges_lehmann": "effect", "ci_low": "low", "ci_high": "high"})
     data["clear"] = np.where((data["low"] > 0) | (data["high"] < 0), "yes", "no")
     data["definition"] = data["definition"].where(data["metric"].str.startswith("dice_"), None)
     pair = ["first", "second", "target"]
     data = data.sort_values([*pair, "effect", *CHOICES], kind="stable", ignore_index=True)
     data["place"] = data.groupby(pair).cumcount()
     return data.reindex(columns=COLUMNS)
+
+
+def turned(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences `hodges_lehmann` and their intervals, signed so that positive ones favour the first model."""
+    sign = np.where(table["metric"].isin(LOWER_IS_BETTER), -1.0, 1.0)
+    ends = np.sort(np.stack([sign * table["ci_low"], sign * table["ci_high"]]), axis=0)
+    return table.assign(hodges_lehmann=sign * table["hodges_lehmann"], ci_low=ends[0], ci_high=ends[1])
 
 
 def choice_rows(data: pd.DataFrame) -> list[tuple[str, str | None]]:
@@ -137,12 +142,15 @@ def _effects(axes: Axes, data: pd.DataFrame, look: Look, first: str, second: str
 
 
 def _counts(data: pd.DataFrame, look: Look, first: str, second: str) -> str:
-    """How many combinations favour each model, and in brackets how many of them clearly."""
-    parts = []
+    """How many combinations against SPECT favour each model, and in brackets how many of them clearly.
+
+    The truth is another question than SPECT, not another choice: its combinations are drawn, and counted on the page.
+    """
+    here, parts = data[data["reference"] == "spect"], []
     for side, model in (("first", first), ("second", second)):
-        here = data[data["favours"] == side]
-        parts.append(f"{look.short(model, 14)}: {len(here)} ({(here['clear'] == 'yes').sum()})")
-    return f"of {len(data)} favour {', '.join(parts)}"
+        ahead = here[here["favours"] == side]
+        parts.append(f"{look.short(model, 14)}: {len(ahead)} ({(ahead['clear'] == 'yes').sum()})")
+    return f"of {len(here)} favour {', '.join(parts)}"
 
 
 def _own(axes: Axes, data: pd.DataFrame) -> None:

@@ -39,7 +39,6 @@ def draw_study(
     flags: Mapping[str, float | None],
     pairs: Sequence[Sequence[str]],
     confidence: float,
-    seed: int,
     threads: int = 1,
 ) -> None:
     """Draw every figure of the study; a table without rows gives a figure that says what is missing.
@@ -57,7 +56,6 @@ def draw_study(
         flags: limits of the figures of registration quality (config `register.flags`).
         pairs: declared comparisons (first, second, target).
         confidence: level of the intervals.
-        seed: of the bootstrap.
         threads: how many figures are drawn at a time; the files do not depend on it.
     """
     read = {name: read_tsv(path) for name, path in tables.items()}
@@ -72,7 +70,6 @@ def draw_study(
             figures["bland_altman"],
             look,
             first=first,
-            seed=seed,
             confidence=confidence,
         ),
         partial(draw_threshold_curves, metrics, patients, figures["threshold_curves"], look),

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ct2vq.figures import METRIC_NAMES, PALE, REFERENCE_NAMES, Look, draw_missing, study_figure
+from ct2vq.names import DICE_METRICS
 from ct2vq.plots.parts import NAMES_OF_TARGETS, legend, model_line, present_targets, title
-from ct2vq.values import DICE_METRICS, patient_means
+from ct2vq.values import patient_means
 
 CURVE = r"curve_p(\d+(?:\.\d+)?)"
 COLUMNS = ("target", "metric", "model", "percentile", "patients", "q1", "median", "q3", "chance")

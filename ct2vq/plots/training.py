@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ct2vq.figures import DARK, MIDDLE, Look, draw_missing, study_figure
 from ct2vq.files import read_tsv
-from ct2vq.plots.parts import legend, say, title
+from ct2vq.plots.parts import legend, title
 
 COLUMNS = ("model", "fold", "epoch", "loss", "validation_loss", "validation_spearman")
 COLUMNS_OF_PANELS = 4
@@ -33,7 +33,7 @@ def read_histories(paths: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def draw_training(histories: pd.DataFrame, output: str | Path, look: Look) -> None:
-    """Loss and validation Rs over epochs, a column for each network, a thin line for each fold.
+    """Loss over epochs, and validation Rs if it was measured: a column for each network, a thin line for each fold.
 
     Args:
         histories: as `read_histories` returns it.
@@ -46,30 +46,35 @@ def draw_training(histories: pd.DataFrame, output: str | Path, look: Look) -> No
         return
     blocks = [models[first : first + COLUMNS_OF_PANELS] for first in range(0, len(models), COLUMNS_OF_PANELS)]
     columns = max(map(len, blocks))
-    note = "thin lines: folds, thick lines: their mean; Rs: Spearman's, of the validation patients"
-    with study_figure(output, 3.2 * len(blocks) + 0.6, look, histories, note) as figure:
-        rows = figure.subplots(2 * len(blocks), columns, squeeze=False, sharex=True)
+    measured = histories["validation_spearman"].notna().any()
+    lines = ("loss", "validation Rs")[: 1 + measured]
+    note = "thin lines: folds, thick lines: their mean"
+    note += "; Rs: Spearman's, of the validation patients" if measured else "; no patient was kept for validation"
+    with study_figure(output, 1.6 * len(lines) * len(blocks) + 0.6, look, histories, note) as figure:
+        rows = figure.subplots(len(lines) * len(blocks), columns, squeeze=False, sharex=True)
         for number, block in enumerate(blocks):
-            upper, lower = rows[2 * number], rows[2 * number + 1]
-            for axes in [*upper[len(block) :], *lower[len(block) :]]:
+            panels = rows[len(lines) * number : len(lines) * (number + 1)]
+            for axes in panels[:, len(block) :].flat:
                 axes.set_visible(False)
             for column, model in enumerate(block):
-                _column(upper[column], lower[column], histories[histories["model"] == model], look, model)
-            upper[0].set_ylabel("loss")
-            lower[0].set_ylabel("validation Rs")
+                _column(panels[:, column], histories[histories["model"] == model], look, model)
+            for axes, name in zip(panels[:, 0], lines, strict=True):
+                axes.set_ylabel(name)
         legend(figure, _legend(histories))
 
 
-def _column(loss: Axes, agreement: Axes, folds: pd.DataFrame, look: Look, model: str) -> None:
+def _column(panels: Sequence[Axes], folds: pd.DataFrame, look: Look, model: str) -> None:
+    """The loss, and below it Rs where patients were kept for validation."""
+    loss, *agreement = panels
     curves(loss, folds, "loss", look.colour(model), "-")
     curves(loss, folds, "validation_loss", DARK, "--")
-    curves(agreement, folds, "validation_spearman", DARK, "--")
-    if not folds["validation_spearman"].notna().any():
-        say(agreement, "not measured")
+    for axes in agreement:
+        curves(axes, folds, "validation_spearman", DARK, "--")
     title(loss, look.short(model, 24))
-    agreement.set_xlabel("epoch")
-    agreement.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    agreement.tick_params(labelbottom=True)
+    lowest = panels[-1]
+    lowest.set_xlabel("epoch")
+    lowest.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    lowest.tick_params(labelbottom=True)
 
 
 def curves(axes: Axes, folds: pd.DataFrame, column: str, colour: str, line: str) -> None:

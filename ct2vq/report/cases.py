@@ -12,15 +12,15 @@ import pandas as pd
 
 from ct2vq.figures import METRIC_NAMES, TARGET_NAMES, colour_map
 from ct2vq.findings import number
+from ct2vq.names import DICE_METRICS
 from ct2vq.registrations import anchor, worst_first
 from ct2vq.report.study import Study
-from ct2vq.values import DICE_METRICS
 
 #: colours of a map that the viewer interpolates between
 VIEWER_COLOURS = 33
-VIEWER_MAPS = ("nuclear", "cividis", "viridis", "inferno", "gray")
-#: at least so many cases of each target are looked at one by one
-LEAST_WORST = 5
+VIEWER_MAPS = ("hot_iron", "cividis", "viridis", "inferno", "gray", "nuclear")
+#: at least so many cases of each target are looked at one by one, as far as they lie below the median
+LEAST_WORST = 3
 WORST_SHARE = 0.1
 #: reasons are told beyond these. All are choices of this page, none is a limit of quality.
 FEW_COUNTS = 0.5
@@ -145,22 +145,16 @@ def _ceilings(study: Study, case: str, target: str) -> Iterator[str]:
     visible = _ceiling(study, "visible_ceiling", "truth", target)
     # even healthy lungs have function that no CT shows: only the cohort tells what is little
     if len(visible) and visible.get(case, math.nan) < visible.quantile(LEAST_VISIBLE):
-        yield f"{target}: much that the CT does not show (all that it shows reaches Rs {number(visible[case], 2)})"
+        reached = number(visible[case], 2)
+        yield f"{target}: much that the CT does not show (ceiling: the truth that CT shows reaches Rs {reached})"
     noise = _ceiling(study, "noise_ceiling", "spect", target).get(case, math.nan)
     if noise < NOISY_RS:
-        yield f"{target}: noisy SPECT (the truth itself reaches Rs {number(noise, 2)})"
+        yield f"{target}: noisy SPECT (ceiling: the truth reaches Rs {number(noise, 2)})"
 
 
 def _ceiling(study: Study, ceiling: str, reference: str, target: str) -> pd.Series:
     """Rs of a ceiling in the lungs, by case."""
-    rows = study.metrics[
-        (study.metrics["model"] == ceiling)
-        & (study.metrics["reference"] == reference)
-        & (study.metrics["target"] == target)
-        & (study.metrics["metric"] == "spearman")
-        & (study.metrics["region"] == "lungs")
-    ]
-    return rows.set_index("case_id")["value"].astype(float)
+    return study.correlations.get((ceiling, reference, target), pd.Series(dtype=float))
 
 
 def _rare(study: Study, case: str) -> Iterator[str]:
@@ -176,7 +170,10 @@ def _rare(study: Study, case: str) -> Iterator[str]:
 
 
 def failures(study: Study) -> list[dict[str, Any]]:
-    """The worst tenth of the cases of each target, at least `LEAST_WORST`, by the networks' mean Rs, worst first."""
+    """The worst tenth of the cases of each target, at least `LEAST_WORST`, by the networks' mean Rs, worst first.
+
+    Only cases below the median by what the page shows.
+    """
     values = case_values(study, "spearman")
     rows = []
     for target in study.targets:
@@ -187,7 +184,8 @@ def failures(study: Study) -> list[dict[str, Any]]:
             continue
         wanted = max(LEAST_WORST, math.ceil(WORST_SHARE * len(means)))
         middle = float(np.median(list(means.values())))
-        for case in sorted(means, key=lambda name: (means[name], name))[:wanted]:
+        below = [case for case in means if round(means[case] - middle, 2) < 0]
+        for case in sorted(below, key=lambda name: (means[name], name))[:wanted]:
             rows.append(
                 {
                     "target": TARGET_NAMES[target],
@@ -209,8 +207,9 @@ def _mean(values: list[float | None]) -> float:
 
 
 def failure_reasons(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """How often each kind of reason stands among the worst cases; a case counts once for each kind."""
-    kinds = Counter(kind for row in rows for kind in {words.split(" (")[0] for words in row["why"]})
+    """How often each kind of reason stands among the worst cases; a case with several targets counts once."""
+    told = {(words.split(" (")[0], row["case"]) for row in rows for words in row["why"]}
+    kinds = Counter(kind for kind, _ in told)
     return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
 
 

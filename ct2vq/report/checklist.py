@@ -11,6 +11,7 @@ from typing import Any
 
 from ct2vq.files import read_tsv
 from ct2vq.pages import RESOURCES
+from ct2vq.report.sensitivity import sensitivity_words
 from ct2vq.report.study import Study
 
 TABLE = RESOURCES / "claim2024.tsv"
@@ -81,19 +82,12 @@ def _tests(study: Study) -> str:
     )
 
 
-def _robustness(study: Study) -> str:
-    table = study.extra.get("sensitivity")
-    if table is None or table.empty:
-        return "Other thresholds, regions and references are reported; no alternative analysis was run."
-    return f"The declared comparisons under {len(table)} combinations of analysis choices."
-
-
 def _training(study: Study) -> str:
     settings = study.config["train"]
     loss = ", ".join(f"{weight:g} × {name}" for name, weight in settings["loss"].items())
     return (
         f"{settings['epochs']} epochs of AdamW, peak learning rate {settings['learning_rate']:g}, batch of "
-        f"{settings['batch_size']}; loss {loss}; nothing was chosen on the test folds."
+        f"{settings['batch_size']}; loss {loss}."
     )
 
 
@@ -134,7 +128,7 @@ ANSWERS: dict[int, Callable[[Study], Any]] = {
     27: _constant("None: each image comes from one network, averaged over epochs (and over mirror images if set so)."),
     28: _metrics,
     29: _tests,
-    30: _robustness,
+    30: sensitivity_words,
     31: _constant("Images of every case beside CT and SPECT, difference images, worst cases with reasons."),
     32: _constant("Out-of-fold images of every patient; all results of this page."),
     33: _constant("None in this study."),

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ct2vq.figures import METRIC_NAMES
-from ct2vq.findings import interval, number, p_value
+from ct2vq.findings import MORE_METRIC_NAMES, interval, number, p_value
+from ct2vq.report.scores import NAMES
+from ct2vq.report.sensitivity import sensitivity_summary
 from ct2vq.report.study import REFERENCE_NAMES, Study
 
-MORE_METRICS = METRIC_NAMES | {
-    "pearson": "Pearson's r",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "psnr": "PSNR (dB)",
-    "all": "all together",
-}
+MORE_METRICS = MORE_METRIC_NAMES | {"all": "all together"}
 #: how `passes.tsv` says that less is better
 AT_MOST = "at most"
 LEVELS = {"case": "Case", "region": "Region", "voxel": "Voxel"}
 #: figures of merit of the detection table, with their headings
 MERITS = {
     "auroc": "AUROC",
+    "auroc_within": "AUROC within patients",
     "auprc": "AUPRC",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
@@ -60,7 +57,7 @@ def passes_table(study: Study) -> list[dict[str, Any]]:
             "share": {"value": number(row.share, 2), "small": _interval(row.wilson_low, row.wilson_high, 2)},
             "note": text(getattr(row, "note", "")),
         }
-        for row in _rows(study, "passes")
+        for row in _ordered(study, "passes", ["target"])
     ]
 
 
@@ -84,7 +81,7 @@ def mcnemar_table(study: Study) -> list[dict[str, Any]]:
             "counts": [f"{count:.0f}" for count in (row.both, row.only_first, row.only_second, row.neither)],
             "difference": {
                 "value": number(row.difference, 2),
-                "small": _interval(row.bootstrap_low, row.bootstrap_high, 2),
+                "small": _interval(row.difference_low, row.difference_high, 2),
             },
             "p": p_value(row.p),
             "p_holm": p_value(row.p_holm),
@@ -120,7 +117,7 @@ def _with_definition(row: Any) -> str:
 
 def detection_tables(study: Study) -> list[dict[str, Any]]:
     """The detection of low function and of diagnoses, a table for each level: case, region, voxel."""
-    found = list(_rows(study, "detection"))
+    found = list(_ordered(study, "detection", ["target", "definition", "reference"]))
     tables = []
     for level, title in LEVELS.items():
         rows = [_detection_row(study, row) for row in found if row.level == level]
@@ -134,12 +131,24 @@ def _detection_row(study: Study, row: Any) -> dict[str, Any]:
         "target": study.target_name(row.target),
         "model": study.name(row.model),
         "question": f"{text(row.definition)} ({REFERENCE_NAMES.get(text(row.reference), text(row.reference))})",
-        "n": f"{row.n_patients:.0f}" if pd.notna(row.n_patients) else "n/a",
+        "counts": [_count(row, name) for name in ("n_patients", "n", "n_positive", "missing")],
         "prevalence": number(row.prevalence, 2),
-        "threshold": number(row.threshold, 2),
+        "threshold": _cut(row.threshold, row.level),
         "cells": [with_interval(row, name) for name in MERITS],
         "reason": text(row.reason),
     }
+
+
+def _count(row: Any, name: str) -> str:
+    value = getattr(row, name, None)
+    return "n/a" if value is None or pd.isna(value) else f"{value:.0f}"
+
+
+def _cut(threshold: Any, level: str) -> str:
+    """A threshold, in words where it lies beyond all scores. Of cases large volumes are called, else low values."""
+    if pd.notna(threshold) and math.isinf(threshold):
+        return "none called" if (threshold > 0) == (level == "case") else "all called"
+    return number(threshold, 2)
 
 
 def calibration_table(study: Study) -> list[dict[str, Any]]:
@@ -149,8 +158,10 @@ def calibration_table(study: Study) -> list[dict[str, Any]]:
         return []
     lines = table[table["kind"].isin(["slope", "intercept"])]
     rows = []
-    for (model, target, reference), group in lines.groupby(["model", "target", "reference"], sort=False):
-        found = {row.kind: row for row in group.itertuples()}
+    groups = {key: group for key, group in lines.groupby(["target", "model", "reference"], sort=False)}
+    order = [(row.target, row.model, row.reference) for row in _ordered(study, "calibration", ["target"])]
+    for target, model, reference in (key for key in dict.fromkeys(order) if key in groups):
+        found = {row.kind: row for row in groups[target, model, reference].itertuples()}
         rows.append(
             {
                 "target": study.target_name(target),
@@ -177,7 +188,7 @@ def defects_table(study: Study) -> list[dict[str, Any]]:
             "false": with_interval(row, "false_per_case"),
             "reason": text(row.reason),
         }
-        for row in _rows(study, "defects")
+        for row in _ordered(study, "defects", ["target"])
     ]
 
 
@@ -214,28 +225,34 @@ def excluded_table(study: Study) -> dict[str, Any]:
     }
 
 
-def sensitivity_summary(study: Study) -> list[dict[str, Any]]:
-    """For each declared pair and target: in how many of the analysed choices the first model is the better one."""
-    table = study.extra.get("sensitivity")
-    if table is None or table.empty:
-        return []
-    rows = []
-    for (first, second, target), group in table.groupby(["first", "second", "target"], sort=False):
-        estimates = group["hodges_lehmann"].dropna()
-        favours = group["favours"].value_counts()
-        rows.append(
+def missing_metrics(study: Study) -> dict[str, Any]:
+    """How many of all metrics are missing, and why; the Dice by chance is missing where the Dice is.
+
+    Returns:
+        `values` and `missing`: numbers of all rows of `results/evaluate/metrics.tsv`; `rows`: number and cases by
+        metric and reason, the most frequent first.
+    """
+    table = study.metrics
+    missing = table[table["value"].isna()]
+    missing = missing[~missing["metric"].str.endswith("_chance")]
+    numbers = table["metric"].value_counts()
+    reasons = missing.get("reason", pd.Series(index=missing.index, dtype=object))
+    missing = missing.assign(reason=reasons.astype(object).fillna("no reason given"))
+    groups = missing.groupby(["metric", "reason"])["case_id"].agg(n="size", cases="nunique").reset_index()
+    groups = groups.sort_values(["n", "metric", "reason"], ascending=[False, True, True])
+    return {
+        "values": int(numbers[[name for name in numbers.index if not name.endswith("_chance")]].sum()),
+        "missing": len(missing),
+        "rows": [
             {
-                "target": study.target_name(target),
-                "first": study.name(first),
-                "second": study.name(second),
-                "n": len(group),
-                "above": int((estimates > 0).sum()),
-                "first_better": int(favours.get("first", 0)),
-                "second_better": int(favours.get("second", 0)),
-                "neither": int(favours.get("neither", 0)),
+                "metric": NAMES.get(row.metric, row.metric.replace("_", " ")),
+                "reason": row.reason,
+                "n": row.n,
+                "cases": row.cases,
             }
-        )
-    return rows
+            for row in groups.itertuples(index=False)
+        ],
+    }
 
 
 def classification(study: Study) -> Mapping[str, Any]:
@@ -248,8 +265,21 @@ def classification(study: Study) -> Mapping[str, Any]:
         "calibration": calibration_table(study),
         "defects": defects_table(study),
         "excluded": excluded_table(study),
+        "missing": missing_metrics(study),
         "sensitivity": sensitivity_summary(study),
     }
+
+
+def _ordered(study: Study, name: str, keys: Sequence[str]) -> Iterator[Any]:
+    """The rows of a table, by `keys` in the table's own order, models in the configuration's and ceilings last."""
+    table = study.extra.get(name)
+    if table is None or table.empty:
+        return iter(())
+    places = {model: place for place, model in enumerate(study.look.sorted(table["model"].dropna().unique()))}
+    table = table.assign(_place=table["model"].map(places))
+    for key in keys:
+        table[f"_{key}"] = table[key].map({value: place for place, value in enumerate(table[key].unique())})
+    return table.sort_values([*(f"_{key}" for key in keys), "_place"], kind="stable").itertuples()
 
 
 def _rows(study: Study, name: str) -> Iterator[Any]:

@@ -37,18 +37,17 @@ from ct2vq.report.provenance import (
     write_times,
 )
 from ct2vq.report.published import neighbours, published_beside_ours
+from ct2vq.report.regions import regions_table
 from ct2vq.report.results import (
     baselines_table,
     describe_models,
     findings,
-    other_definition_table,
     pairs_table,
-    results_table,
     threshold_words,
 )
+from ct2vq.report.scores import score_tables
 from ct2vq.report.settings import assumptions, config_text, plain
 from ct2vq.report.study import EXTRA, Study
-from ct2vq.values import DICE_METRICS
 
 VIEWER_FILES = ("niivue.umd.js", "LICENSE.txt", "SOURCE.md")
 PRINTED = (".pdf", ".svg", ".tsv")
@@ -195,11 +194,12 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         findings=findings(study),
         models=describe_models(study),
         metric_names=METRIC_NAMES,
-        dice_metrics=DICE_METRICS,
         confidence=f"{study.confidence:.0%}",
-        thresholds=[{"name": item["name"], "words": threshold_words(item)} for item in thresholds],
-        results=results_table(study),
-        other_results={item["name"]: other_definition_table(study, item["name"]) for item in thresholds[1:]},
+        thresholds={item["name"]: threshold_words(item) for item in thresholds},
+        definition=study.definition,
+        scores=score_tables(study),
+        regions=regions_table(study),
+        core_mm=study.config["evaluate"]["core_mm"],
         pairs=pairs_table(study),
         baselines=baselines_table(study),
         **classification(study),
@@ -213,6 +213,8 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         columns=case_columns(study),
         diagnoses=sorted({str(facts.get("diagnosis", "unknown")) for facts in study.cases.values()}),
         failures=worst,
+        found_overlap=study.config["evaluate"]["defects"]["found_overlap"],
+        validated=bool(study.config["train"]["validation_patients"]),
         failure_reasons=failure_reasons(worst),
         registration=summarise(study.quality),
         flagged=flagged_registrations(study),

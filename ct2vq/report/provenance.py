@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ct2vq import __version__
-from ct2vq.files import read_tsv, sha256_text, write_text
+from ct2vq.files import sha256_text, write_text
 from ct2vq.findings import number
 from ct2vq.report.settings import config_text
 from ct2vq.report.study import Study
@@ -114,7 +115,9 @@ def _stage_times(stage: str, folder: Path) -> list[str] | None:
     files = sorted(folder.rglob("*.tsv"))
     if not files:
         return None
-    table = pd.concat([read_tsv(file) for file in files])
+    # a study has thousands of these files of one line: pandas takes milliseconds for each
+    lines = (csv.DictReader(file.read_text(encoding="utf-8").splitlines(), delimiter="\t") for file in files)
+    table = pd.DataFrame([row for rows in lines for row in rows], columns=["s", "max_rss"])
     seconds = pd.to_numeric(table["s"], errors="coerce")
     memory = pd.to_numeric(table["max_rss"], errors="coerce").max()
     shown = "n/a" if pd.isna(memory) else f"{memory:.0f}"

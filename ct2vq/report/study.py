@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from ct2vq.config import TARGETS, is_network
-from ct2vq.figures import TARGET_NAMES
+from ct2vq.figures import AGAINST, TARGET_NAMES, Look
+from ct2vq.names import LUNGS
 
 #: tables of `results/compare` that stand on the page beside summary, pairs and baselines
 EXTRA = ("excluded", "passes", "mcnemar", "detection", "calibration", "defects", "sensitivity")
-REFERENCE_NAMES = {"spect": "SPECT", "truth": "truth", "truth_visible": "truth that the CT shows"}
-CEILING_NAMES = {"noise_ceiling": "the truth itself", "visible_ceiling": "what the CT shows of the truth"}
+REFERENCE_NAMES = AGAINST
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ class Study:
         """Models that are networks."""
         return [model for model in self.labels if is_network(self.config["models"][model])]
 
+    @cached_property
+    def correlations(self) -> dict[tuple[str, str, str], pd.Series]:
+        """Rs of each case in the lungs, by model (or ceiling), reference and target."""
+        rows = self.metrics[self.metrics["metric"] == "spearman"]
+        rows = rows[rows["region"] == LUNGS].astype({"value": float})
+        groups = rows.groupby(["model", "reference", "target"])
+        return {key: group.set_index("case_id")["value"] for key, group in groups}
+
+    @property
+    def look(self) -> Look:
+        """How figures name and order the models."""
+        return Look(self.labels, self.networks, self.simulated, self.config["report"]["figure"])
+
     @property
     def targets(self) -> list[str]:
         """Targets of the cohort."""
@@ -78,8 +92,8 @@ class Study:
         return float(self.config["compare"]["confidence"])
 
     def name(self, model: str) -> str:
-        """What a reader calls a model, an arm of models, a ceiling or the SPECT itself."""
-        return self.labels.get(model) or CEILING_NAMES.get(model) or REFERENCE_NAMES.get(model) or model.upper()
+        """What a reader calls a model, an arm of models, a ceiling or the SPECT itself; the same as in figures."""
+        return self.look.label(model)
 
     def target_name(self, target: str) -> str:
         """What a reader calls a target, also `vq`, which needs both."""

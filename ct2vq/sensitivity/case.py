@@ -15,9 +15,10 @@ import SimpleITK as sitk
 from ct2vq.crop.spect import carry_spect, normalise_spect
 from ct2vq.errors import CropError
 from ct2vq.evaluate import case as evaluate
-from ct2vq.evaluate.images import SPECT, CaseImages, read_images
+from ct2vq.evaluate.images import CaseImages, read_images
 from ct2vq.evaluate.scores import score_case
 from ct2vq.files import read_json, write_rows
+from ct2vq.names import SPECT
 from ct2vq.volume import from_array, read_volume, to_array, write_volume
 
 logger = logging.getLogger(__name__)

@@ -18,11 +18,12 @@ from statsmodels.stats.multitest import multipletests
 from ct2vq.compare.excluded import list_excluded
 from ct2vq.compare.pairs import compare_pairs, conclusion
 from ct2vq.compare.passes import compare_passes, count_passes, mcnemar, passes
-from ct2vq.compare.scores import Item, of_patients, read_metrics, scores_of, together
+from ct2vq.compare.scores import Item, of_patients, scores_of, together
 from ct2vq.compare.study import compare_models
 from ct2vq.compare.summary import METRICS, REGIONS, against_baselines, summarise, summary_lines
 from ct2vq.config import complete_config
 from ct2vq.files import read_tsv, write_tsv
+from ct2vq.values import read_metrics
 
 SETTINGS = complete_config({"study": "x", "compare": {"bootstrap": 200}})["compare"]
 GENERATOR = np.random.default_rng
@@ -114,7 +115,8 @@ def test_a_pair_is_compared_on_the_same_images() -> None:
 
 def test_nobody_is_there() -> None:
     items = [Item("a", "perfusion", "ssim"), Item("b", "perfusion", "ssim")]
-    assert together({}, items, PATIENTS).shape == (0, 2)
+    paired = together({}, items, PATIENTS)
+    assert paired.shape == (4, 2) and paired.isna().all(axis=None)
 
 
 @pytest.mark.parametrize("numbered", [False, True])
@@ -235,7 +237,7 @@ def test_passes_by_hand() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_mcnemar_is_scipys_and_statsmodels(passed: list[tuple[bool, bool]]) -> None:
     first, second = (pd.Series([float(pair[side]) for pair in passed]) for side in (0, 1))
-    found = mcnemar(first, second, SETTINGS, 1)
+    found = mcnemar(first, second, SETTINGS)
     assert found["both"] + found["only_first"] + found["only_second"] + found["neither"] == found["n"] == len(passed)
     discordant = found["only_first"] + found["only_second"]
     if discordant:
@@ -245,8 +247,8 @@ def test_mcnemar_is_scipys_and_statsmodels(passed: list[tuple[bool, bool]]) -> N
     else:
         assert (found["p"], found["note"]) == (1.0, "no patient passes with one model only")
     assert found["difference"] == pytest.approx(first.mean() - second.mean())
-    if len(passed) > 1:
-        assert found["bootstrap_low"] - 1e-12 <= found["difference"] <= found["bootstrap_high"] + 1e-12 or discordant
+    assert -1 <= found["difference_low"] <= found["difference"] <= found["difference_high"] <= 1
+    assert found["difference_high"] - found["difference_low"] > 0.05, "no certainty, even where all agree"
 
 
 def test_the_passes_of_a_pair_by_hand_and_their_family() -> None:
@@ -255,7 +257,7 @@ def test_the_passes_of_a_pair_by_hand_and_their_family() -> None:
     rows = two_models(first, second) + two_models([0.1] * 8, [0.1] * 8, "mae")
     chosen = SETTINGS | {"acceptance": ACCEPTANCE, "pairs": [["ddran", "ran_perfusion", "perfusion"]]}
     scores = scores_of(pd.DataFrame(rows))
-    table = compare_passes(scores, dict(zip(cases, cases, strict=True)), chosen, "p40", 1).set_index("metric")
+    table = compare_passes(scores, dict(zip(cases, cases, strict=True)), chosen, "p40").set_index("metric")
     assert list(table.index) == ["spearman", "mae", "all"]
     found = table.loc["spearman", ["n", "both", "only_first", "only_second", "neither"]].tolist()
     assert found == [7, 0, 6, 1, 0], "who lacks one of the models is left out"
@@ -269,7 +271,7 @@ def test_no_threshold_is_no_table() -> None:
     chosen = SETTINGS | {"acceptance": dict.fromkeys(ACCEPTANCE)}
     scores = scores_of(metrics_table())
     assert len(count_passes(scores, PATIENTS, chosen, "p40")) == 0
-    assert len(compare_passes(scores, PATIENTS, chosen, "p40", 1)) == 0
+    assert len(compare_passes(scores, PATIENTS, chosen, "p40")) == 0
 
 
 # --- who is left out ----------------------------------------------------------------------------------------
@@ -324,8 +326,37 @@ def test_the_summary() -> None:
         assert found["mean"] == pytest.approx(means.mean())
         assert found["sd"] == pytest.approx(means.std())
         assert found["median"] == pytest.approx(means.median())
-        assert found["ci_low"] <= found["mean"] <= found["ci_high"]
-        assert (found["n"], found["missing"]) == (4, 0)
+        assert np.isnan(found["ci_low"]), "four patients are too few for a bootstrap"
+        assert (found["n"], found["missing"], found["n_common"], found["missing_cases"]) == (4, 0, 4, 0)
+        assert found["mean_common"] == found["mean"] and found["reasons"] == ""
+    apart = {case: case for case in CASES}
+    eight = summarise(metrics_table(), apart, SETTINGS, 1)
+    assert (eight["n"] == 8).all()
+    assert ((eight["ci_low"] < eight["mean"]) & (eight["mean"] < eight["ci_high"])).all()
+
+
+def test_models_with_other_missing_values_are_compared_on_common_patients() -> None:
+    """Who invents a mismatch where there is none has an overlap of 0, who does not has no value."""
+    patients = {f"c{n}": f"p{n}" for n in range(4)}
+    overlaps = {"ddran": [0.6, 0.5, 0.0, 0.0], "ran": [0.4, 0.3, np.nan, np.nan], "noise_ceiling": [0.9] + [np.nan] * 3}
+    rows = [
+        row(
+            f"c{n}",
+            value,
+            model=model,
+            target="vq",
+            metric="mismatch_dice",
+            reason="both empty" * bool(np.isnan(value)),
+        )
+        for model, values in overlaps.items()
+        for n, value in enumerate(values)
+    ]
+    summary = summarise(pd.DataFrame(rows), patients, SETTINGS, 1).set_index("model")
+    assert summary["mean"].to_dict() == pytest.approx({"ddran": 0.275, "ran": 0.35, "noise_ceiling": 0.9})
+    assert summary["mean_common"].to_dict() == pytest.approx({"ddran": 0.55, "ran": 0.35, "noise_ceiling": 0.9})
+    assert summary["n_common"].to_dict() == {"ddran": 2, "ran": 2, "noise_ceiling": 1}
+    assert summary["missing_cases"].to_dict() == {"ddran": 0, "ran": 2, "noise_ceiling": 3}
+    assert summary.loc["ran", "reasons"] == "both empty (2)"
 
 
 def test_the_lungs_against_spect_come_first() -> None:
@@ -366,25 +397,55 @@ def test_the_short_table_shows_the_first_threshold_in_the_lungs(tmp_path: Path) 
     ]
 
 
+def baselines_of(table: pd.DataFrame, patients: dict = PATIENTS) -> pd.DataFrame:
+    return against_baselines(scores_of(table), patients, KINDS, SETTINGS, 1)
+
+
 def test_every_network_beside_the_best_baseline() -> None:
-    table = against_baselines(scores_of(metrics_table()), PATIENTS, KINDS)
+    table = baselines_of(metrics_table(), {case: case for case in CASES})
     assert set(table["best_baseline"]) == {"mean_map"}
     assert list(table["network"]) == ["ddran", "ran_perfusion", "ddran", "ran_ventilation"]
     for found in table.itertuples():
         assert found.difference == pytest.approx(found.mean_spearman - found.baseline_mean_spearman)
-        assert found.beats == ("yes" if found.difference > 0 else "no")
-        assert found.n == 4
+        assert found.ci_low < found.difference < found.ci_high
+        assert found.beats == ("yes" if found.ci_low > 0 else "not shown")
+        assert found.n == 8
     rest = metrics_table().query("model != 'mean_map'")
-    none = against_baselines(scores_of(rest), PATIENTS, KINDS)
+    none = baselines_of(rest)
     assert len(none) == 0 and list(none.columns) == list(table.columns)
+
+
+@pytest.mark.parametrize(("shift", "beats"), [(0.2, "yes"), (0.01, "not shown"), (-0.2, "no")])
+def test_a_network_beats_a_baseline_if_the_interval_says_so(shift: float, beats: str) -> None:
+    """A higher mean alone is no victory."""
+    noise = np.linspace(-0.1, 0.1, 8)
+    rows = [row(f"c{n}", 0.5 + shift + noise[n]) for n in range(8)]
+    rows += [row(f"c{n}", 0.5, model="mean_map") for n in range(8)]
+    found = baselines_of(pd.DataFrame(rows), {case: case for case in CASES}).iloc[0]
+    assert (found["beats"], found["n"]) == (beats, 8)
+    assert found["difference"] == pytest.approx(shift)
+    assert found["patients_better"] == (shift + noise > 0).sum()
+    few = baselines_of(pd.DataFrame(rows)).iloc[0]
+    assert (few["n"], few["beats"]) == (4, "not shown"), "four patients are too few for an interval"
 
 
 def test_a_network_and_its_baseline_are_judged_on_the_same_patients() -> None:
     """The baseline's good patients, which the network lacks, do not raise its mean."""
     rows = [row("c0", 0.5), row("c0", 0.4, model="mean_map"), row("c2", 0.9, model="mean_map")]
     rows += [row("c0", 0.8, model="noise_ceiling")]
-    found = against_baselines(scores_of(pd.DataFrame(rows)), PATIENTS, KINDS).iloc[0]
-    assert (found["baseline_mean_spearman"], found["n"], found["beats"]) == (0.4, 1, "yes")
+    found = baselines_of(pd.DataFrame(rows)).iloc[0]
+    assert (found["baseline_mean_spearman"], found["n"], found["beats"]) == (0.4, 1, "not shown")
     apart = [row("c0", 0.5), row("c2", 0.4, model="mean_map")]
-    nobody = against_baselines(scores_of(pd.DataFrame(apart)), PATIENTS, KINDS).iloc[0]
+    nobody = baselines_of(pd.DataFrame(apart)).iloc[0]
     assert (nobody["n"], nobody["beats"]) == (0, "") and np.isnan(nobody["mean_spearman"])
+
+
+def test_a_patient_without_the_targets_spect_is_counted_as_excluded(tmp_path: Path) -> None:
+    """The cohort has four patients, of one of whom there is no perfusion SPECT: no row of the table tells of it."""
+    table = metrics_table()
+    table = table[(table["target"] == "ventilation") | ~table["case_id"].isin(["c0", "c1"])]
+    pairs = run(tmp_path, table)["pairs"].query("region == 'lungs'")
+    told = pairs.groupby("target")[["n", "excluded"]].first()
+    assert told.loc["perfusion"].tolist() == [3, 1] and told.loc["ventilation"].tolist() == [4, 0]
+    passes_table = read_tsv(tmp_path / "passes.tsv").query("model == 'ddran' and target == 'perfusion'")
+    assert set(passes_table["missing"]) == {1}

@@ -13,6 +13,7 @@ from ct2vq.config import complete_config
 from ct2vq.detect.defects import count_defects, judge_defects, judged_cases
 from ct2vq.detect.scored import Members
 from ct2vq.files import write_tsv
+from ct2vq.intervals import wilson
 
 SETTINGS = complete_config({"study": "x", "detect": {"bootstrap": 500}})["detect"]
 CASES = {"a1": "a", "a2": "a", "b1": "b", "c1": "c", "d1": "d"}
@@ -54,16 +55,45 @@ def test_by_hand(counts: pd.DataFrame) -> None:
     assert all((row["n_patients"], row["n_cases"]) == (4, 5) for row in rows.values())
 
 
-def test_intervals_draw_patients(counts: pd.DataFrame) -> None:
+def test_intervals_of_few_patients(counts: pd.DataFrame) -> None:
     rows = {(row["kind"], row["visible"]): row for row in judge_defects(counts, JUDGED, SETTINGS, seed=1)}
-    one = rows["embolism", ""]
     assert np.isnan(rows["embolism", "yes"]["sensitivity_low"])  # one patient tells no spread
-    # only patients a (1 of 3) and b (1 of 1) have any: every resample lies between
-    assert (one["sensitivity_low"], one["sensitivity_high"]) == pytest.approx((1 / 3, 1))
+    # patients a (3 defects, 1 found) and b (1, found): worth 4**2 / (3**2 + 1**2) observations
+    expected = wilson(0.5, 1.6, 0.95)
+    one = rows["embolism", ""]
+    assert (one["sensitivity_low"], one["sensitivity_high"]) == pytest.approx(expected)
     false = rows["false", ""]
-    assert 0 <= false["false_per_case_low"] < 0.625 < false["false_per_case_high"] <= 1.5
+    assert np.isnan(false["false_per_case_low"]) and false["reason"] == "no interval (patients: 4, needed: 6)"
     again = judge_defects(counts, JUDGED, SETTINGS, seed=1)
     assert str(again) == str(list(rows.values()))  # as text, because missing values equal nothing
+
+
+def test_intervals_of_many_patients_draw_patients(tmp_path: Path) -> None:
+    names = [f"c{number:02d}" for number in range(20)]
+    paths = []
+    for number, case in enumerate(names):
+        found = [("embolism", "no", "yes" if number % 2 else "no", 0.5)] * (1 + number % 3)
+        paths.append(tmp_path / f"{case}.tsv")
+        write_tsv(defect_rows(case, [*found, *([("false", "", "n/a", np.nan)] * (number % 4 == 0))]), paths[-1])
+    members = Members({case: case for case in names}, dict.fromkeys(names, 1))
+    judged = {case: [case] for case in names}
+    rows = judge_defects(count_defects(paths, members), judged, SETTINGS, seed=1)
+    n = np.array([1 + number % 3 for number in range(20)])
+    assert rows[0]["sensitivity"] == pytest.approx(n[1::2].sum() / n.sum())
+    low, high = rows[0]["sensitivity_low"], rows[0]["sensitivity_high"]
+    assert 0.2 < low < rows[0]["sensitivity"] < high < 0.8
+    false = rows[-1]
+    assert 0 <= false["false_per_case_low"] < 0.25 < false["false_per_case_high"] < 0.6 and false["reason"] == ""
+
+
+def test_an_image_that_cannot_be_judged_and_has_no_defect_is_no_case_without_defects(tmp_path: Path) -> None:
+    write_tsv(defect_rows("a1", [("unjudged", "", "", np.nan)]), tmp_path / "a1.tsv")
+    counts = count_defects([tmp_path / "a1.tsv"], MEMBERS)
+    judged = judged_cases(counts, JUDGED)
+    assert judged["a"] == {"a2"} and len(judged) == 4
+    rows = judge_defects(counts, judged, SETTINGS, seed=1)
+    assert [row["kind"] for row in rows] == ["all", "false"], "it is no kind of defect"
+    assert rows[0]["n_cases"] == 4
 
 
 def test_more_defects_of_the_same_patients_do_not_shrink_the_interval(counts: pd.DataFrame) -> None:

@@ -257,7 +257,14 @@ def test_each_level_has_its_rows(finished: dict[str, pd.DataFrame]) -> None:
     assert set(absent["reason"]) == {"no case has values of this model"} and absent["auroc"].isna().all()
     assert (absent["n"] == 0).all()
     there = table[table["model"] != "absent"]
-    assert (there["reason"].fillna("") == "").all() and there["balanced_accuracy"].notna().all()
+    whole = there["reason"].fillna("").where(there["level"] == "case", "voxels and regions have none")
+    assert set(whole) == {
+        "voxels and regions have none",
+        *(f"no interval of AUROC and AUPRC: {n} patients of the rarer class, 5 needed" for n in (3, 4)),
+    }
+    assert (
+        not there.loc[there["level"] != "case", "reason"].fillna("").any() and there["balanced_accuracy"].notna().all()
+    )
 
 
 def test_regions_are_scikit_learns(finished: dict[str, pd.DataFrame]) -> None:
@@ -331,6 +338,36 @@ def test_a_case_without_a_diagnosis_is_counted_and_left_out(tmp_path: Path) -> N
     tables = run(tmp_path, diagnoses={case: name for case, name in DIAGNOSES.items() if case != "c0"})
     row = tables["detection"].query("definition == 'embolism' and model == 'm'").iloc[0]
     assert (row["n"], row["missing"], row["n_patients"]) == (8, 1, 8)
+
+
+def test_cases_without_an_image_that_can_be_judged_are_counted(tmp_path: Path) -> None:
+    """A constant image has no values; the other model tells that the case exists."""
+    known = {case: binned(case, *voxels_of(number)) for number, case in enumerate(PATIENTS)}
+    other = {case: binned(case, *voxels_of(50 + number), model="other") for number, case in enumerate(PATIENTS)}
+    tables = {case: pd.concat([*([] if case in ("c0", "c1") else [known[case]]), other[case]]) for case in PATIENTS}
+    table = run(tmp_path, detection=tables)["detection"].query("level == 'voxel'").set_index("model")
+    assert table.loc["m", ["n_patients", "missing"]].tolist() == [7, 2]
+    assert table.loc["other", ["n_patients", "missing"]].tolist() == [9, 0]
+    assert table.loc["absent", "missing"] == 9
+    assert table.loc["m", "auroc"] > 0.6, "nothing dilutes the others"
+
+
+def test_few_patients_of_the_rarer_class_have_no_interval_and_a_reason() -> None:
+    positive = np.arange(9) < 2
+    units = pd.DataFrame({"case_id": list(PATIENTS), "score": np.arange(9.0) % 5, "positive": positive})
+    row = classify(scored_units(units, MEMBERS), SETTINGS, seed=1)
+    assert np.isfinite(row["auroc"]) and np.isnan(row["auroc_low"]) and np.isnan(row["auprc_high"])
+    assert "no interval of AUROC and AUPRC: 2 patients of the rarer class, 5 needed" in row["reason"]
+    assert row["sensitivity_high"] - row["sensitivity_low"] > 0.5, "Wilson's of two patients"
+
+
+def test_repeated_trainings_are_averaged_and_count_once(tmp_path: Path) -> None:
+    once = pd.concat([case_metrics(case, number) for number, case in enumerate(PATIENTS)])
+    moved = once.assign(value=once["value"] + np.where(once["metric"].str.endswith("_image"), 0.02, 0.0))
+    back = once.assign(value=once["value"] - np.where(once["metric"].str.endswith("_image"), 0.02, 0.0))
+    one = run(tmp_path / "one", metrics=once)["detection"]
+    three = run(tmp_path / "three", metrics=pd.concat([once, moved, back]))["detection"]
+    pd.testing.assert_frame_equal(one, three)
 
 
 def test_missing_values_of_a_region_are_counted(tmp_path: Path) -> None:

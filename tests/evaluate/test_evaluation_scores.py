@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lung_phantom import ARMS, SETTINGS, function, phantom_case, write_phantom
+from ssim_of_images import ssim, ssim_crop
 
 from ct2vq.errors import Ct2vqError, GeometryError
 from ct2vq.evaluate.case import COLUMNS, evaluate_case, metric_rows
@@ -20,7 +21,6 @@ from ct2vq.evaluate.scores import WIDE, compare_images
 from ct2vq.files import read_tsv, write_tsv
 from ct2vq.lungs import LOBES, THIRDS
 from ct2vq.metrics.agreement import spearman
-from ct2vq.metrics.similarity import ssim, ssim_crop
 from ct2vq.metrics.value import RegionValues
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
@@ -136,6 +136,9 @@ def test_bad_images_are_missing_with_a_reason_and_never_zero(case) -> None:
     for model, reason in (("flat", "constant image"), ("nan", "values that are not finite")):
         of = table[(table["model"] == model) & compared & (table["region"] == "lungs")]
         assert set(of["reason"]) == {reason}
+    parts = table[table["metric"].isin(["share_image", "relative_image"]) & (table["target"] == "perfusion")]
+    for model, reason in (("flat", "constant in the lungs"), ("nan", "values that are not finite")):
+        assert set(parts.loc[parts["model"] == model, "reason"]) == {reason}
     assert not missing[(table["model"] == "ddran") & ~table["metric"].str.contains("matched|mismatch|reverse")].any()
 
 
@@ -155,6 +158,9 @@ def test_a_spect_that_holds_nothing_stops_no_other_target(case) -> None:
     assert set(of.loc[of["target"] == "ventilation", "reason"]) == {""}
     vq = table[(table["target"] == "vq") & (table["reference"] == "spect")]
     assert vq["value"].isna().all()
+    shares = table[table["metric"].isin(["share_reference", "relative_reference"]) & (table["reference"] == "spect")]
+    assert set(shares.loc[shares["target"] == "perfusion", "reason"]) == {"no function in the lungs"}
+    assert set(shares.loc[shares["target"] == "ventilation", "reason"]) == {""}
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

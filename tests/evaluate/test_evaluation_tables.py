@@ -86,9 +86,18 @@ def test_the_ceilings_have_their_rows(lesions) -> None:
 
 def test_an_image_that_cannot_be_judged_finds_nothing_and_misses_nothing(lesions) -> None:
     rows = lesions[(lesions["model"] == "flat") & (lesions["reference"] == "spect")]
-    assert len(rows) == 2
+    assert sorted(rows["kind"]) == ["embolus", "embolus", "unjudged"]
     assert rows["overlap"].isna().all()
     assert set(rows["found"]) == {""}
+
+
+def test_an_image_or_a_reference_that_cannot_be_judged_is_told_where_there_is_no_defect() -> None:
+    """Without a row the case would count as one without defects, found, missed or false."""
+    flat = np.where(INSIDE, 0.5, 0).astype(np.float32)
+    for bad in (("ddran", "perfusion"), ("spect", "perfusion")):
+        case = phantom_case().with_images({("spect", "perfusion"): drawn(INSIDE & False), bad: flat})
+        table = pd.DataFrame(lesion_rows(case, SETTINGS), columns=list(COLUMNS)).query("target == 'perfusion'")
+        assert table[["model", "kind", "found"]].to_numpy().tolist() == [["ddran", "unjudged", ""]]
 
 
 def test_the_kind_is_that_of_most_voxels_if_half_have_one() -> None:
@@ -97,7 +106,7 @@ def test_the_kind_is_that_of_most_voxels_if_half_have_one() -> None:
     assert kind_of(A, findings) == ("defect", "")
     findings[A & (Z <= 7)] = INVISIBLE_EMBOLUS
     assert kind_of(A, findings) == ("embolus", "no")
-    assert kind_of(A | C, np.where(C, 3, findings)) == ("disease", "yes")
+    assert kind_of(A | C, np.where(C, 3, findings)) == ("disease", ""), "only emboli are split by what a CT shows"
 
 
 def test_mismatched_and_matched_defects() -> None:
@@ -185,6 +194,13 @@ def test_values_beyond_the_range_fall_into_the_outermost_bins(value, bins) -> No
     if 0 <= value < 1:
         assert found / bins <= value + 1e-9
         assert value < (found + 1) / bins + 1e-9
+
+
+def test_a_constant_image_detects_nothing_and_is_no_image_that_detects_nothing_right() -> None:
+    flat = np.where(INSIDE, 0.5, 0).astype(np.float32)
+    for bad in (("ddran", "perfusion"), ("spect", "perfusion")):
+        case = phantom_case().with_images({bad: flat})
+        assert {row[2] for row in detection_rows(case, SETTINGS)} == {"ventilation"}
 
 
 def test_values_that_are_not_finite_have_no_rows() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.metrics import structural_similarity
+from ssim_of_images import ssim, ssim_crop
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from ct2vq.metrics.similarity import SSIM_TRUNCATE, SsimRegion, gaussian_window, ssim, ssim_crop
+from ct2vq.metrics.similarity import SSIM_TRUNCATE, SsimRegion, gaussian_window
 
 WINDOW = {"sigma_voxels": 1.5, "data_range": 1.0, "k1": 0.01, "k2": 0.03}
 INSIDE = lung_labels() > 0

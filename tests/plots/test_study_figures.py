@@ -18,7 +18,7 @@ from ct2vq import figures as style
 from ct2vq.config import complete_config
 from ct2vq.figures import SMALLEST_TEXT, Look
 from ct2vq.files import read_tsv, write_tsv
-from ct2vq.plots import bland_altman, curves, density, metrics, sensitivity, thresholds
+from ct2vq.plots import bland_altman, curves, density, metrics, sensitivity, thresholds, training
 from ct2vq.plots.study import draw_study
 
 STEMS = [
@@ -33,7 +33,7 @@ FIGURE = {
     "vector_formats": [],
     "width_mm": 180,
     "lung_window": [-600, 1500],
-    "colour_map": "nuclear",
+    "colour_map": "hot_iron",
 }
 ALL_FORMATS = FIGURE | {"vector_formats": ["pdf", "svg"]}
 EXCLUSIONS = [{"case_id": "d", "stage": "register", "reason": "the patient moved between CT and SPECT"}]
@@ -86,7 +86,6 @@ def draw(
         flags=complete_config({"study": "x"})["register"]["flags"],
         pairs=study.pairs,
         confidence=0.95,
-        seed=1,
         threads=threads,
     )
     return drawn
@@ -215,15 +214,54 @@ def test_p_of_other_regions_is_not_drawn(tmp_path):
 
 
 def test_limits_of_agreement_by_hand():
-    data = pd.DataFrame({"patient_id": list("abcd"), "difference": [1.0, -1.0, 3.0, 1.0]})
-    found = bland_altman.agreement(data, seed=1, confidence=0.95)
-    sd = np.std(data["difference"], ddof=1)
-    assert found.bias[0] == pytest.approx(1.0)
-    assert found.lower[0] == pytest.approx(1 - 1.959964 * sd)
-    assert found.upper[0] == pytest.approx(1 + 1.959964 * sd)
-    assert found.bias[1] <= 1.0 <= found.bias[2]
-    again = bland_altman.agreement(data.iloc[::-1], seed=1, confidence=0.95)
-    assert again == pytest.approx(found) if isinstance(found, tuple) else again.bias == found.bias
+    names = {"target": "perfusion", "model": "ddran", "group": "thirds"}
+    upper = pd.DataFrame({"patient_id": list("abcd"), "difference": [1.0, -1.0, 3.0, 1.0]})
+    both = pd.concat(
+        [upper.assign(region="right upper third"), (-upper[["difference"]]).assign(region="left upper third")]
+    )
+    found = bland_altman.region_agreement(both.assign(**names), 0.95).set_index("region")
+    sd, t = np.sqrt(8 / 3), 3.182446
+    row = found.loc["right upper third"]
+    assert (row["n"], row["bias"]) == (4, 1.0), "regions of opposite bias are not pooled"
+    assert found.loc["left upper third", "bias"] == -1.0
+    assert row[["bias_low", "bias_high"]].tolist() == pytest.approx([1 - t * sd / 2, 1 + t * sd / 2])
+    assert row[["limit_low", "limit_high"]].tolist() == pytest.approx([1 - t * sd * 1.25**0.5, 1 + t * sd * 1.25**0.5])
+    alone = bland_altman.region_agreement(upper.iloc[:1].assign(region="x", **names), 0.95).iloc[0]
+    assert alone["bias"] == 1.0 and np.isnan(alone["limit_low"])
+
+
+def test_biases_of_regions_stand_in_the_table_beside_the_figure(tmp_path):
+    study = StudyTables(cases=5)
+    bland_altman.draw_bland_altman(
+        study.metrics(), study.patients, tmp_path / "b.png", look_of(study), first=["ddran"], confidence=0.95
+    )
+    data = read_tsv(tmp_path / "b.tsv")
+    assert (data["n"] == 5).all() and data[["limit_low", "limit_high"]].notna().all(axis=None)
+    means = data.groupby(["target", "model", "region"])["difference"].transform("mean")
+    assert data["bias"].to_numpy() == pytest.approx(means.to_numpy())
+
+
+def test_training_without_validation_has_no_row_for_it(tmp_path, texts):
+    study = StudyTables(cases=1)
+    histories = study.history().assign(model="ddran", fold=0, validation_loss=None, validation_spearman=None)
+    training.draw_training(histories, tmp_path / "t.png", look_of(study))
+    said = {text for text, _ in texts}
+    assert "validation Rs" not in said and any("no patient was kept for validation" in text for text in said)
+
+
+def test_curves_of_equal_colour_share_an_entry_and_numbers_lie_below_the_panels(tmp_path, texts):
+    study = StudyTables(cases=3)
+    curves.draw_curves(study.roc(), study.detection(), tmp_path / "r.png", look_of(study), kind="precision_recall")
+    said = [text for text, _ in texts]
+    assert said.count("RAN (Q) / RAN") == 1 and "RAN" not in said
+
+
+def test_only_combinations_against_spect_are_counted(tmp_path, texts):
+    table = StudyTables(cases=4).sensitivity()
+    table = pd.concat([table, table.assign(reference="truth")])
+    sensitivity.draw_sensitivity(table, tmp_path / "s.png", look_of(StudyTables(cases=1)), confidence=0.95)
+    drawn = read_tsv(tmp_path / "s.tsv").query("target == 'perfusion' and reference == 'spect'")
+    assert any(text.startswith(f"of {len(drawn)} favour") for text, _ in texts)
 
 
 def test_shares_sum_to_everything():

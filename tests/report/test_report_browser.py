@@ -145,9 +145,9 @@ def test_viewer_obeys_its_controls(opened: Browser) -> None:
     choose(opened, "viewer-opacity", "0")
     assert colourful(pane(opened, "made")) < 0.2 * colourful(full), "CT alone is grey"
     choose(opened, "viewer-opacity", "100")
-    nuclear = pane(opened, "made")
+    usual = pane(opened, "made")
     choose(opened, "viewer-map", "cividis")
-    assert np.abs(pane(opened, "made") - nuclear).mean() > 3
+    assert np.abs(pane(opened, "made") - usual).mean() > 3
     choose(opened, "viewer-target", "ventilation")
     opened.wait_for("document.getElementById('viewer').dataset.shown === 'sim001 spect_ventilation ddran_ventilation'")
     models = opened.run("Array.from(document.getElementById('viewer-model').options).map(o => o.value)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import gzip
 import json
 import math
@@ -24,7 +25,9 @@ from ct2vq import findings
 from ct2vq.figures import METRIC_NAMES
 from ct2vq.files import read_tsv, sha256_file, write_json, write_tsv
 from ct2vq.pages import RESOURCES
+from ct2vq.plots import sensitivity
 from ct2vq.report import published
+from ct2vq.report.cases import failure_reasons
 from ct2vq.report.page import write_report
 from ct2vq.report.settings import assumptions
 from ct2vq.report.volumes import nifti_bytes, write_viewer_volumes
@@ -87,11 +90,14 @@ def test_effective_config_is_complete(written: dict[str, Any]) -> None:
 
 def test_summary_follows_from_the_tables(written: dict[str, Any]) -> None:
     summary = read_tsv(written["tables"]["summary"])
-    mean = summary.query("model == 'ddran' and target == 'perfusion' and metric == 'spearman'")["mean"].item()
+    mine = "model == 'ddran' and target == 'perfusion' and metric == 'spearman' and region == 'lungs'"
+    mean = summary.query(mine)["mean"].item()
     html = written["html"]
     assert f"DDRAN mean Rs {mean:.3f}" in html
-    assert "DDRAN beats every trivial baseline for perfusion" in html
-    assert "DDRAN has learnt nothing beyond mean map for ventilation" in html
+    assert "DDRAN beats mean map, the best trivial baseline, for perfusion" in html
+    assert "DDRAN is not shown to be better than mean map, the best trivial baseline, for ventilation" in html
+    assert "significant, but within the margin of ±0.02: too small to matter" in html
+    assert "7 shown to lie within the margin of equivalence" in html
     assert re.search(r"DDRAN is higher than RAN perfusion in SSIM for perfusion by 0\.004.*too small to matter", html)
     assert "by chance 0.40" in html
 
@@ -152,19 +158,13 @@ def test_assumptions_come_from_the_schema(written: dict[str, Any]) -> None:
     assert all("assumption" in row["reason"].lower() for row in rows.values())
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "spread", "words"),
-    [
-        (-0.01, 0.01, 0.1, "too small to matter"),
-        (0.03, 0.05, 0.1, "large enough to matter"),
-        (-0.05, -0.03, 0.1, "large enough to matter"),
-        (0.001, 0.05, 0.1, "size uncertain"),
-        (math.nan, 0.05, 0.1, "size unknown"),
-        (0.01, 0.05, 0.0, "size unknown"),
-    ],
-)
-def test_size_is_judged_by_the_interval(low: float, high: float, spread: float, words: str) -> None:
-    assert findings.effect_size_words(low, high, spread) == words
+def test_a_changed_assumption_does_not_borrow_the_reason_of_the_default(written: dict[str, Any]) -> None:
+    config = copy.deepcopy(written["config"])
+    usual = {row["key"]: row["reason"] for row in assumptions(config)}
+    config["compare"]["acceptance"]["ssim"] = 0.4
+    changed = {row["key"]: row["reason"] for row in assumptions(config)}
+    differ = [key for key in usual if usual[key] != changed[key]]
+    assert differ == ["compare.acceptance.ssim"] and changed["compare.acceptance.ssim"].startswith("Changed from 0.8")
 
 
 def test_a_tiny_cohort_is_told_that_nothing_can_be_significant(tmp_path: Path) -> None:
@@ -220,12 +220,61 @@ def test_worst_cases_stand_first_with_what_may_explain_them(tmp_path: Path) -> N
     write_report(**arguments)
     rows = part(arguments["outputs"]["page"].read_text(encoding="utf-8"), "failures").split("<tr>")[2:]
     assert "#case-sim003" in rows[0] and "perfusion: few counts (0.90 million" in rows[0]
-    assert len(rows) == 10 and any("#case-sim003" in row for row in rows[5:])
+    assert len(rows) == 6 and any("#case-sim003" in row for row in rows[3:])
+    assert all("<td>−0." in row and "−0.00" not in row for row in rows), "only what lies below the median"
     data = study_data(arguments)
     flags = {case["id"]: case["flags"] for case in data["cases"]}
     assert any("much that the CT does not show" in words for words in flags["sim002"])
     assert "noisy SPECT" in " ".join(flags["sim003"]), "here the ceiling was lowered too"
     assert not any("few training cases" in words for words in flags["sim001"])
+
+
+def test_a_case_that_is_bad_for_both_targets_counts_once() -> None:
+    few = "few training cases with this diagnosis (normal: 0)"
+    rows = [{"case": "a", "why": [few]}, {"case": "a", "why": [few, "lungs: W702 x"]}, {"case": "b", "why": [few]}]
+    assert failure_reasons(rows) == [("few training cases with this diagnosis", 2), ("lungs: W702 x", 1)]
+
+
+def test_core_ceilings_differences_and_missing_cases_stand_beside_the_lungs(written: dict[str, Any]) -> None:
+    section = words(part(written["html"], "results"))
+    assert "Agreement with SPECT in the lungs' core" in section
+    assert "The core is the lungs without their outer 10 mm" in section
+    assert re.search(r"Perfusion \(Q\) DDRAN 12 n/a 0\.355 ± 0\.036", section), "mean of 0.30 to 0.41"
+    assert "Perfusion (Q) ceiling: truth 12 n/a 0.970" in section
+    overlap = "0.200 ± 0.000 0.170 to 0.230 11 patients missing in 1 case 0.123 in the 10 that all models have"
+    assert f"V/Q DDRAN 12 0.400 ± 0.000 0.370 to 0.430 n/a {overlap}" in section
+    assert "V/Q DDRAN 12 0 ± 10 size 10" in section
+    assert "Agreement with the truth in the lungs" in section
+    names = ("DDRAN", "RAN perfusion", "mean map", "HU regression", "ceiling: truth")
+    order = [section.index(f"Perfusion (Q) {name} 12") for name in names]
+    assert order == sorted(order), "the configuration's order"
+    assert "right lung 12 +2.00 +1.67 to +2.33 +0.80 to +3.20" in section, "bias and limits by hand"
+
+
+def test_detection_is_in_the_summary_and_its_counts_in_the_tables(written: dict[str, Any]) -> None:
+    summary = words(part(written["html"], "summary"))
+    assert "of the 8 defects that SPECT shows, DDRAN shows 2 (1.5 false ones a case)" in summary
+    assert "AUROC of low function by voxels (p40): DDRAN 0.80 (0.70 to 0.90)" in summary
+    told = (
+        "(5 of 12 cases have it), AUROC: DDRAN 0.80 (0.70 to 0.90), RAN 0.80 (0.70 to 0.90); the real SPECT pair itself"
+    )
+    assert f"Diagnosis “embolism” told from the volume of defects on V and Q {told} 0.80" in summary
+    section = words(part(written["html"], "classification"))
+    assert "Patients Cases Positive Missing Prevalence Threshold AUROC AUROC within patients" in section
+    assert "V/Q DDRAN embolism (diagnosis) 12 12 5 1 0.40 none called 0.80 0.70 to 0.90 0.66" in section
+    models = [section.index(f"V/Q {name} embolism") for name in ("DDRAN", "RAN", "SPECT itself")]
+    assert models == sorted(models)
+
+
+def test_a_cohort_of_one_target_and_one_patient_has_a_true_sentence(tmp_path: Path) -> None:
+    arguments = build(tmp_path, cases=4)
+    flow = {"analysed": 1, "patients": 1, "targets": {"ventilation": 1}, "folds": [1]}
+    write_report(**(arguments | {"flow": arguments["flow"] | flow}))
+    summary = words(part(arguments["outputs"]["page"].read_text(encoding="utf-8"), "summary"))
+    assert (
+        "CT alone: DDRAN makes ventilation; RAN ventilation makes ventilation. 1 case of 1 patient took part in 1 fold;"
+        in summary
+    )
 
 
 def test_browser_data_is_what_the_tables_say(written: dict[str, Any]) -> None:
@@ -247,14 +296,28 @@ def test_classification_says_what_the_tables_say(written: dict[str, Any]) -> Non
     assert "Perfusion (Q) DDRAN Spearman's Rs ≥ 0.7 9 of 12 0.75 0.47 to 0.91" in section
     assert "MAE ≤ 0.1" in section and "all together 9 of 12" in section
     assert "V/Q RAN embolism (diagnosis)" in section and "only one class" in section
+    assert "less than 50 % is low in the reference" in section
     assert "DDRAN SPECT 0.91 0.70 to 1.10 0.04 0.70 to 1.10" in section
     assert "truth embolism, not seen on CT 8 2 0.25 0.10 to 0.50" in section
-    assert "n/a" not in part(written["html"], "sensitivity") and ">3</td><td>2</td><td>1</td>" in part(
-        written["html"], "sensitivity"
-    )
-    assert "Missing values: 1." in words(part(written["html"], "missing"))
+    missing = words(part(written["html"], "missing"))
+    assert "Missing values: 1." in missing and "metrics of all images, regions and definitions 1 are missing" in missing
+    assert "DSC of mismatched defects both regions are empty 1 1" in missing
     results = words(part(written["html"], "results"))
     assert "±0.02 −0.010 to 0.010 yes equivalent" in results
+
+
+def test_sensitivity_tells_estimates_from_intervals_and_spect_from_truth(written: dict[str, Any]) -> None:
+    section = words(part(written["html"], "sensitivity"))
+    table = section.split("Interval excludes 0, favours second", 1)[1]
+    pair = "Perfusion (Q) DDRAN RAN perfusion"
+    assert table.startswith(f" {pair} SPECT 6 3 2 1 1 {pair} truth that CT shows 1 0 1 0 1")
+    drawn = sensitivity.specifications(read_tsv(written["tables"]["sensitivity"]))
+    clear = drawn[(drawn["clear"] == "yes") & (drawn["reference"] == "spect")]
+    assert sorted(clear["favours"]) == ["first", "second"], "the figure counts the same"
+    assert "n/a" not in section
+    answer = words(part(written["html"], "checklist"))
+    assert "7 comparisons against SPECT: 1 declared pair with every combination of 3 metrics" in answer
+    assert "1 more against the simulated truth, counted apart." in answer
 
 
 def test_methods_follow_the_configuration(tmp_path: Path) -> None:

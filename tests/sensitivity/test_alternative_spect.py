@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from factories import CROP, SHAPE, SPACING_MM, lung_labels
 
-from ct2vq.compare.scores import read_metrics, scores_of
+from ct2vq.compare.scores import scores_of
 from ct2vq.config import alternative_spect, complete_config
 from ct2vq.crop.spect import crop_spect
 from ct2vq.errors import ConfigError
@@ -17,6 +17,7 @@ from ct2vq.evaluate.images import read_images
 from ct2vq.evaluate.scores import score_case
 from ct2vq.files import read_json, read_tsv
 from ct2vq.sensitivity.case import COLUMNS, Alternative, make_spect, score_alternatives
+from ct2vq.values import read_metrics
 from ct2vq.volume import from_array, make_grid, read_volume, write_volume
 
 CONFIG = complete_config({"study": "x"})

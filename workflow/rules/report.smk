@@ -325,7 +325,6 @@ rule report_figures:
         flags=config["register"]["flags"],
         pairs=config["compare"]["pairs"],
         confidence=config["compare"]["confidence"],
-        seed=config["seed"],
         simulated=COHORT.simulated,
         figure=config["report"]["figure"],
     script:
