@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
 # two processes: one runs Snakemake, the other one the rest, module by module (tests/conftest.py)
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-evaluate bench-discover bench-segment realism bench-docs clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import write_cohort, write_cropped_case
@@ -18,17 +19,28 @@ settings.register_profile(
 )
 settings.load_profile("ct2vq")
 
+WORKFLOW = "tests/workflow/"
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`make test`): all that runs Snakemake in one, which shares its finished study; first.
+    """What runs Snakemake comes first: it takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WORKFLOW))
 
-    The others go module by module, because modules share what is dear to make.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes (`make test`): all that runs Snakemake in one of them, which shares its finished study.
+
+    The others take the rest module by module, because a module's tests share what is dear to make.
     """
-    for item in items:
-        group = "workflow" if item.get_closest_marker("workflow") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return WORKFLOW if nodeid.startswith(WORKFLOW) else nodeid.partition("::")[0]
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="session")
