@@ -1,9 +1,13 @@
 """The residual attention network (RAN) and its dual-decoder form (DDRAN).
 
+    CT, lungs -> stem -> [residual blocks, ROI attention] -> down -> [residual blocks, ROI attention] -> ...   encoder
+                                   |                                          |
+    image <- head <- [block] <- + gate                <- up <-               end       one decoder for each target
+
 One encoder of residual blocks reads the CT; a decoder for each target rebuilds an image. RAN has one decoder, DDRAN
 two on the shared encoder. Attention stands in two places, as in the lineage of the paper (fonc.2021.644703): a lung-ROI
 attention at every scale of the encoder, and an attention gate on every skip connection (Oktay et al. 2018,
-arXiv:1804.03999). Widths, depth and the attention parts are settings.
+arXiv:1804.03999). The paper's abstract says no more: widths, depth and every part are settings.
 
 Only operations whose CUDA backward is deterministic: strided convolution down, transposed convolution up.
 Tensors have axes `(batch, channel, z, y, x)`.
@@ -11,49 +15,33 @@ Tensors have axes `(batch, channel, z, y, x)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-
-def build_network(targets: Sequence[str], settings: Mapping[str, Any], in_channels: int) -> DualDecoderRAN:
-    """A network with freshly drawn weights (torch's global generator).
-
-    Args:
-        targets: images to predict, one decoder for each.
-        settings: config block `models.<name>.network`.
-        in_channels: channels of the input, the lung mask not counted.
-    """
-    return DualDecoderRAN(
-        in_channels,
-        tuple(targets),
-        width=settings["width"],
-        levels=settings["levels"],
-        blocks=settings["blocks"],
-        stem=settings["stem"],
-        residual=settings["residual"],
-        roi_attention=settings["roi_attention"],
-        skip_attention=settings["skip_attention"],
-    )
+from ct2vq.networks.parts import bounded, pad_to_multiple
 
 
 class DualDecoderRAN(nn.Module):
-    """Shared residual encoder with ROI attention, and one decoder with gated skips for each target.
+    """Residual encoder with ROI attention, and one decoder with gated skips for each target.
 
     Args:
         in_channels: channels of the input, the lung mask not counted.
         targets: names of the images to predict.
         width: channels at the first level, doubled at each level.
-        levels: resolution levels; sizes must be multiples of `stem * 2 ** (levels - 1)`.
+        levels: resolution levels; an image is padded to a multiple of `stem * 2 ** (levels - 1)`.
         blocks: residual blocks at each level of the encoder.
         stem: stride of the first convolution. The encoder works on a grid coarser by this factor, and the heads rebuild
             the finer voxels; SPECT is far smoother than the CT that it is predicted from.
         residual: residual connections in the blocks.
         roi_attention: lung-ROI attention at every scale.
         skip_attention: attention gates on the skip connections.
+        shared_encoder: one encoder for all decoders; else one for each, and only the loss is shared.
+        activation: what bounds the images (`ct2vq.networks.parts.bounded`).
+        dropout: share of channels set to 0 in each block (Tompson et al. 2015, arXiv:1411.4280) while training, and
+            where `nn.Dropout3d` is switched on for Monte Carlo dropout.
     """
 
     def __init__(
@@ -68,12 +56,24 @@ class DualDecoderRAN(nn.Module):
         residual: bool,
         roi_attention: bool,
         skip_attention: bool,
+        shared_encoder: bool = True,
+        activation: str = "sigmoid",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.targets = targets
+        self.targets, self.in_channels, self.activation = targets, in_channels, activation
+        self.multiple = stem * 2 ** (levels - 1)
         widths = [width * 2**level for level in range(levels)]
-        self.encoder = Encoder(in_channels + 1, widths, blocks, stem, residual, roi_attention)
-        self.decoders = nn.ModuleDict({target: Decoder(widths, stem, residual, skip_attention) for target in targets})
+
+        def encoder() -> Encoder:
+            return Encoder(in_channels + 1, widths, blocks, stem, residual, roi_attention, dropout)
+
+        def decoder() -> Decoder:
+            return Decoder(widths, stem, residual, skip_attention, dropout)
+
+        self.shared = shared_encoder
+        self.encoder = encoder() if shared_encoder else _for_each(targets, encoder)
+        self.decoders = _for_each(targets, decoder)
 
     def forward(self, image: Tensor, lungs: Tensor) -> Tensor:
         """Predict all targets.
@@ -85,16 +85,32 @@ class DualDecoderRAN(nn.Module):
         Returns:
             `(batch, targets, z, y, x)`, values 0..1 in the lungs and 0 outside.
         """
-        features = self.encoder(image, lungs)
-        images = [self.decoders[target](features) for target in self.targets]
-        return torch.sigmoid(torch.cat(images, dim=1)) * lungs
+        z, y, x = lungs.shape[2:]
+        padded = pad_to_multiple(image, self.multiple), pad_to_multiple(lungs, self.multiple)
+        features = self.encoder(*padded) if self.shared else None
+        images = [
+            self.decoders[target](features if self.shared else self.encoder[target](*padded)) for target in self.targets
+        ]
+        values = torch.cat(images, dim=1)[..., :z, :y, :x]
+        return bounded(values, self.activation, self.training) * lungs
+
+
+def _for_each(targets: Sequence[str], make: Callable[[], nn.Module]) -> nn.ModuleDict:
+    return nn.ModuleDict({target: make() for target in targets})
 
 
 class Encoder(nn.Module):
     """A strided stem, then residual blocks at each scale with strided convolutions between them."""
 
     def __init__(
-        self, in_channels: int, widths: Sequence[int], blocks: int, stem: int, residual: bool, roi: bool
+        self,
+        in_channels: int,
+        widths: Sequence[int],
+        blocks: int,
+        stem: int,
+        residual: bool,
+        roi: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.stride = stem
@@ -105,7 +121,7 @@ class Encoder(nn.Module):
         self.attentions = nn.ModuleList()
         for level, width in enumerate(widths):
             before = in_channels if level == 0 else width
-            stage = [ResidualBlock(before if n == 0 else width, width, residual) for n in range(blocks)]
+            stage = [ResidualBlock(before if n == 0 else width, width, residual, dropout) for n in range(blocks)]
             self.stages.append(nn.Sequential(*stage))
             self.attentions.append(ROIAttention(width) if roi else nn.Identity())
             if level + 1 < len(widths):
@@ -131,7 +147,7 @@ class Decoder(nn.Module):
     Adding instead of concatenating leaves the first convolution of a stage half the channels; DDRAN has two decoders.
     """
 
-    def __init__(self, widths: Sequence[int], stem: int, residual: bool, skip_attention: bool) -> None:
+    def __init__(self, widths: Sequence[int], stem: int, residual: bool, skip_attention: bool, dropout: float) -> None:
         super().__init__()
         self.ups = nn.ModuleList()
         self.gates = nn.ModuleList()
@@ -139,7 +155,7 @@ class Decoder(nn.Module):
         for width in reversed(widths[:-1]):
             self.ups.append(nn.ConvTranspose3d(2 * width, width, kernel_size=2, stride=2))
             self.gates.append(AttentionGate(width) if skip_attention else nn.Identity())
-            self.stages.append(ResidualBlock(width, width, residual))
+            self.stages.append(ResidualBlock(width, width, residual, dropout))
         self.head = nn.ConvTranspose3d(widths[0], 1, kernel_size=stem, stride=stem)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -152,21 +168,25 @@ class Decoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions with instance normalisation, added to the input (He et al. 2016)."""
+    """Two 3x3x3 convolutions with instance normalisation, added to the input (He et al. 2016, arXiv:1512.03385).
 
-    def __init__(self, in_channels: int, out_channels: int, residual: bool = True) -> None:
+    Dropout stands between the convolutions (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, residual: bool, dropout: float) -> None:
         super().__init__()
         self.first = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
         self.first_norm = nn.InstanceNorm3d(out_channels, affine=True)
         self.second = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
         self.second_norm = nn.InstanceNorm3d(out_channels, affine=True)
+        self.dropout = nn.Dropout3d(dropout) if dropout else nn.Identity()
         self.shortcut: nn.Module | None = None
         if residual:
             same = in_channels == out_channels
             self.shortcut = nn.Identity() if same else nn.Conv3d(in_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.first_norm(self.first(x)), 0.01)
+        y = self.dropout(F.leaky_relu(self.first_norm(self.first(x)), 0.01))
         y = self.second_norm(self.second(y))
         return F.leaky_relu(y if self.shortcut is None else y + self.shortcut(x), 0.01)
 
@@ -194,8 +214,3 @@ class AttentionGate(nn.Module):
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         return skip * torch.sigmoid(self.score(F.leaky_relu(self.skip(skip) + self.gating(gating), 0.01)))
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from factories import NETWORK, TARGETS, lung_labels
 
-from ct2vq.networks import build_network, parameter_count
+from ct2vq.networks.build import build_network
+from ct2vq.networks.cost import parameters
+from ct2vq.networks.settings import ONCE_FIXED
 
 LUNGS = torch.from_numpy((lung_labels() > 0).astype("float32"))[None, None]
 SWITCHES = ("residual", "roi_attention", "skip_attention")
@@ -16,7 +18,7 @@ SWITCHES = ("residual", "roi_attention", "skip_attention")
 
 def network(targets: tuple[str, ...] = TARGETS, channels: int = 5, **changes):
     torch.manual_seed(0)
-    return build_network(targets, NETWORK | changes, channels)
+    return build_network("ran", targets, NETWORK | changes, channels)
 
 
 def image(channels: int = 5, batch: int = 1) -> torch.Tensor:
@@ -48,7 +50,7 @@ def test_every_combination_of_parts_runs_and_learns(switches: tuple[bool, ...]) 
 
 @pytest.mark.parametrize("switch", ["roi_attention", "skip_attention"])
 def test_attention_is_parameters(switch: str) -> None:
-    assert parameter_count(network(**{switch: False})) < parameter_count(network())
+    assert parameters(network(**{switch: False})) < parameters(network())
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -73,17 +75,17 @@ def test_every_parameter_of_the_full_network_learns() -> None:
 
 
 def test_size_grows_with_width_levels_blocks_and_targets() -> None:
-    base = parameter_count(network())
+    base = parameters(network())
     for change in ({"width": 8}, {"levels": 3}, {"blocks": 2}, {"targets": TARGETS[:1]}):
-        count = parameter_count(network(**change))
+        count = parameters(network(**change))
         assert (count < base) if "targets" in change else (count > base), change
 
 
 def test_two_decoders_share_one_encoder() -> None:
     both, one = network(), network(("perfusion",))
     encoder = sum(p.numel() for p in one.encoder.parameters())
-    decoder = parameter_count(one) - encoder
-    assert parameter_count(both) == encoder + 2 * decoder
+    decoder = parameters(one) - encoder
+    assert parameters(both) == encoder + 2 * decoder
     both(image(), LUNGS)[:, 0].sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in both.decoders["ventilation"].parameters())
     assert any(p.grad is not None and p.grad.any() for p in both.encoder.parameters())
@@ -110,7 +112,71 @@ def test_the_same_gradients_twice() -> None:
 
 def test_the_seed_decides_the_first_weights() -> None:
     torch.manual_seed(1)
-    other = build_network(TARGETS, NETWORK, 5)
+    other = build_network("ran", TARGETS, NETWORK, 5)
     same = network(), network()
     assert all(torch.equal(*pair) for pair in zip(*(net.parameters() for net in same), strict=True))
     assert not torch.equal(next(other.parameters()), next(same[0].parameters()))
+
+
+def test_separate_encoders_are_two_networks_under_one_loss() -> None:
+    separate, one = network(encoder="separate"), network(("perfusion",))
+    assert parameters(separate) == 2 * parameters(one)
+    separate(image(), LUNGS)[:, 0].sum().backward()
+    for part in (separate.encoder, separate.decoders):
+        assert all(p.grad is None or not p.grad.any() for p in part["ventilation"].parameters())
+        assert any(p.grad is not None and p.grad.any() for p in part["perfusion"].parameters())
+    with torch.no_grad():
+        one.encoder.load_state_dict(separate.encoder["perfusion"].state_dict())
+        one.decoders["perfusion"].load_state_dict(separate.decoders["perfusion"].state_dict())
+        assert torch.equal(one(image(), LUNGS)[:, 0], separate(image(), LUNGS)[:, 0])
+
+
+@pytest.mark.parametrize("size", [(9, 11, 13), (3, 3, 3), (4, 4, 4), (1, 5, 2)])
+def test_any_size_is_padded_and_cut_back(size: tuple[int, int, int]) -> None:
+    lungs = torch.ones((1, 1, *size))
+    x = torch.randn((1, 5, *size), generator=torch.Generator().manual_seed(0))
+    net = network()
+    out = net(x, lungs)
+    assert out.shape == (1, 2, *size)
+    assert torch.isfinite(out).all()
+    filled = [torch.nn.functional.pad(t, (0, 24 - size[2], 0, 16 - size[1], 0, 16 - size[0])) for t in (x, lungs)]
+    if max(size) > net.multiple:
+        z, y, w = (n + -n % net.multiple for n in size)
+        same = net(*(t[..., :z, :y, :w].contiguous() for t in filled))[..., : size[0], : size[1], : size[2]]
+        torch.testing.assert_close(out, same, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["softplus", "clamp"])
+def test_other_activations_are_cut_only_outside_of_training(activation: str) -> None:
+    net = network(activation=activation)
+    for decoder in net.decoders.values():
+        decoder.head.weight.data *= 100
+    free = net(image(), LUNGS)
+    assert free.max() > 1
+    assert (free.min() >= 0) == (activation == "softplus")
+    net.eval()
+    cut = net(image(), LUNGS)
+    assert torch.equal(cut, free.clamp(0, 1))
+    assert cut[:, :, LUNGS[0, 0] == 0].abs().max() == 0
+
+
+def test_dropout_draws_only_while_training() -> None:
+    plain, dropped = network(), network(dropout=0.5)
+    assert list(plain.state_dict()) == list(dropped.state_dict())
+    assert torch.equal(plain(image(), LUNGS), dropped.eval()(image(), LUNGS))
+    dropped.train()
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(dropped(image(), LUNGS))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_weights_that_know_less_of_themselves_are_todays_defaults() -> None:
+    old = {key: value for key, value in NETWORK.items() if key not in ONCE_FIXED}
+    torch.manual_seed(0)
+    net = build_network("ran", TARGETS, old, 5)
+    assert torch.equal(net(image(), LUNGS), network()(image(), LUNGS))
+    assert len(old) == len(NETWORK) - len(ONCE_FIXED)
+    assert {key: NETWORK[key] for key in ONCE_FIXED} == ONCE_FIXED
