@@ -15,7 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.train import train_network
+        from ct2vq.train.run import train_network
 
         train_network(
             list(snakemake.input.images),

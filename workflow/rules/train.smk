@@ -1,6 +1,7 @@
 # train: one model on one fold; checkpoints live under work/train and outlive a failed or killed job.
 #
-# The cohort's table is `ancient`: a training waits for the check of the cohort, but another case does not repeat it.
+# The cohort's table is an input: a training waits for the check of the cohort. `ancient` would hide other reasons to
+# train again, because Snakemake compares no params behind jobs that have yet to run.
 
 
 rule train:
@@ -13,6 +14,7 @@ rule train:
         weights="results/train/{model}/fold{fold}/weights.safetensors",
         history="results/train/{model}/fold{fold}/history.tsv",
         record="results/train/{model}/fold{fold}/run.json",
+        card="results/train/{model}/fold{fold}/model_card.md",
     log:
         "logs/train/{model}/fold{fold}.log",
     benchmark:
@@ -21,13 +23,11 @@ rule train:
         model="|".join(NETWORKS) or "none",
     conda:
         "../../envs/torch.yaml"
-    threads: lambda wildcards: model_training(config, wildcards.model)["threads"]
+    threads: lambda wildcards: training_threads(wildcards.model)
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards: model_training(config, wildcards.model)["memory_mb"],
         runtime=2880,
-        gpu=lambda wildcards: int(
-            model_training(config, wildcards.model)["device"] != "cpu"
-        ),
+        gpu=lambda wildcards: training_gpus(wildcards.model),
     params:
         code=code_digest("scripts/train.py"),
         patients=lambda wildcards: patients_of(
