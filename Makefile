@@ -12,7 +12,7 @@ BENCH := .venv-bench
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-crop bench-evaluate bench-discover bench-segment realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-apply bench-crop bench-networks bench-evaluate bench-discover bench-segment realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -91,6 +91,14 @@ bench-segment: $(READY)  ## compare lungs with contours by hand and with the tru
 
 bench-crop: $(READY)  ## measure crop's round trip and hot spots (STUDY=a run of config/simulated-study.yaml): docs/benchmarks/crop.tsv
 	$(BIN)/python docs/benchmarks/run_crop.py --study $(STUDY)
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-networks: $(READY)  ## measure size, multiply-adds and seconds a step of every network: docs/benchmarks/networks.tsv
+	$(BIN)/python docs/benchmarks/run_networks.py
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-apply: $(READY)  ## measure a new CT from DICOM to both images (REAL=folder of real images, STUDY=directory of a finished demo): docs/benchmarks/apply.tsv
+	$(BIN)/python docs/benchmarks/run_apply.py $(REAL) --study $(STUDY)
 	$(BIN)/python docs/make_benchmarks.py
 
 bench-evaluate: $(READY)  ## measure the evaluation of a case (STUDY=directory of a finished demo): docs/benchmarks/evaluate.tsv

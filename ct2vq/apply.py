@@ -1,86 +1,160 @@
-"""Stage `apply`: a trained model on a new CT without SPECT gives the two images on that CT's grid."""
+"""Stage `apply`: trained models on a new CT without SPECT give the two images on that CT's grid."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
+
 from ct2vq.config import complete_config, completed_block
 from ct2vq.convert import convert_ct
-from ct2vq.crop.ct import crop_case
+from ct2vq.crop.ct import AIR_HU, crop_case
 from ct2vq.crop.restore import WayBack
 from ct2vq.digests import folder_digest
 from ct2vq.errors import Ct2vqError, SegmentationError
 from ct2vq.files import sha256_file, write_json
-from ct2vq.inputs import read_cropped_case
+from ct2vq.inputs import CroppedCase, read_cropped_case
+from ct2vq.lungs import grid_around
 from ct2vq.segment import Backend, segment_case
 from ct2vq.segment.own import frame_of_folder
-from ct2vq.synthesize import ensemble, label_of, read_header
-from ct2vq.volume import read_volume, write_volume
+from ct2vq.synthesize.header import label_of, read_header, spread_label
+from ct2vq.synthesize.predict import mean_images, predict_all
+from ct2vq.synthesize.uncertainty import dropout_spread, fold_spread, joined_spread
+from ct2vq.volume import read_volume, resample, write_volume
 
 logger = logging.getLogger(__name__)
 
 #: as `folder_digest` gives it
 _DIGEST = re.compile("[0-9a-f]{16}")
+#: voxels of the figure's volumes, about its pixels, and how far they go beyond the lungs
+_FIGURE_MM, _FIGURE_MARGIN_MM = 1.5, 26.0
 
 
 def apply_model(
     ct: Path,
     output: Path,
-    model: Path,
+    models: Sequence[Path],
     *,
     lung_mask: Path | None = None,
     segment_weights: Path | None = None,
     segment_lobe_weights: Path | None = None,
     device: str = "cpu",
+    config: Mapping[str, Any] | None = None,
+    threads: int = 1,
 ) -> list[Path]:
-    """Apply a trained model to a CT.
+    """Apply trained models to a CT.
 
     Args:
         ct: DICOM folder of the CT.
-        output: folder to write `ct.nii.gz`, `lungs.nii.gz`, `<target>.nii.gz`, `apply.json` and `apply.png` to.
-        model: folder of a trained model (`results/train/<model>`); the images of all its folds are averaged.
+        output: folder to write `ct.nii.gz`, `lungs.nii.gz`, `<target>.nii.gz`, `apply.json` and `apply.png` to, and
+            `<target>_uncertainty.nii.gz` if that is asked for.
+        models: folders of trained models (`results/train/<model>`), prepared alike. An image is the mean over all folds
+            of a model, then over the models that predict it.
         lung_mask: the user's own mask: NIfTI on the CT's grid, RTSTRUCT or SEG.
         segment_weights: weights of the backend that segmented the study's lungs, if it was one with weights.
         segment_lobe_weights: its weights for lobes, if it had any.
         device: `cpu`, `cuda` or `mps`.
+        config: a complete configuration, of which `seed` and block `synthesize` are read; None: the defaults.
+        threads: jobs side by side; they change no bytes.
 
     Returns:
         The files written.
 
     Raises:
-        Ct2vqError: no trained model, an unreadable CT, no lungs found, or the weights of the study's backend are not
-            on this machine (D708).
+        Ct2vqError: no trained model, models that were prepared differently, an unreadable CT, no lungs found, or the
+            weights of the study's backend are not on this machine (D708).
     """
-    weights = sorted(model.glob("fold*/weights.safetensors"))
-    if not weights:
-        raise Ct2vqError("no trained model here", path=model, hint="train first, or name results/train/<model>")
-    header = _common_header(weights)
+    config = config or complete_config({"study": "apply"})
+    weights = {model.resolve().name: _weights_of(model) for model in models}
+    header = _common_header([path for paths in weights.values() for path in paths])
     settings = {block: completed_block(block, header.get(block) or {}) for block in ("convert", "segment", "crop")}
     weights_here = {"weights": segment_weights, "lobe_weights": segment_lobe_weights}
     backend = None if lung_mask else _backend(settings["segment"], weights_here)
-    files = _prepare(ct, output, settings, lung_mask, backend)
-    case = read_cropped_case(files["cropped"], ())
-    way_back = WayBack(read_volume(files["cropped"] / "lungs.nii.gz"), read_volume(files["lungs"]))
-    label = label_of(header["simulated"])
-    images = {}
-    for target, image in ensemble(weights, case, device).items():
-        images[target] = output / f"{target}.nii.gz"
-        write_volume(way_back(image), images[target], label)
+    with ThreadPoolExecutor(threads) as pool:
+        if threads > 1:
+            pool.submit(importlib.import_module, "torch")  # seconds, while the CT is read
+        files, volumes = _prepare(ct, output, settings, lung_mask, backend)
+        case = read_cropped_case(files["cropped"], ())
+        images, spreads = _predicted(weights, case, device, config, threads)
+        grid = read_volume(files["cropped"] / "lungs.nii.gz")
+        way_back, label = WayBack(grid, volumes["lungs"]), label_of(header["simulated"])
+        written = {target: output / f"{target}.nii.gz" for target in images}
+        jobs = [pool.submit(_write_image, way_back, images[target], path, label) for target, path in written.items()]
+        told = ""
+        if spreads:
+            told = spread_label(_whose(weights, config["synthesize"]), header["simulated"])
+            for target, image in spreads.items():
+                path = written[f"{target}_uncertainty"] = output / f"{target}_uncertainty.nii.gz"
+                jobs.append(pool.submit(lambda one, to: write_volume(way_back.linear(one), to, told), image, path))
+        figure = _draw(volumes, grid, images, "_".join(weights), header["simulated"], output / "apply.png")
+        for job in jobs:
+            job.result()
+    write_json(_record(weights, header, list(images), told), output / "apply.json")
+    return [files["ct"], files["lungs"], *written.values(), output / "apply.json", figure]
+
+
+def _weights_of(model: Path) -> list[Path]:
+    weights = sorted(model.glob("fold*/weights.safetensors"))
+    if not weights:
+        raise Ct2vqError("no trained model here", path=model, hint="train first, or name results/train/<model>")
+    return weights
+
+
+def _predicted(
+    weights: Mapping[str, Sequence[Path]], case: CroppedCase, device: str, config: Mapping[str, Any], threads: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The images, and how far the models disagree if that is asked for, on the network's grid by target."""
+    settings = config["synthesize"]
+    members = {name: predict_all(paths, case, device, settings, threads) for name, paths in weights.items()}
+    images = mean_images([mean_images(folds) for folds in members.values()])
+    if settings["uncertainty"] == "folds":
+        return images, fold_spread([fold for folds in members.values() for fold in folds])
+    if settings["uncertainty"] == "dropout":
+        return images, joined_spread(
+            [
+                dropout_spread(
+                    path, case, device, settings, seed=config["seed"], name=f"apply/{name}/{path.parent.name}"
+                )
+                for name, paths in weights.items()
+                for path in paths
+            ]
+        )
+    return images, {}
+
+
+def _whose(weights: Mapping[str, Sequence[Path]], settings: Mapping[str, Any]) -> str:
+    """Whose standard deviation the map of uncertainty is."""
+    if settings["uncertainty"] == "folds":
+        return f"{sum(map(len, weights.values()))} folds' models"
+    return f"{settings['dropout_samples']} dropout runs"
+
+
+def _write_image(way_back: WayBack, image: np.ndarray, path: Path, label: str) -> None:
+    write_volume(way_back(image), path, label)
+
+
+def _record(
+    weights: Mapping[str, Sequence[Path]], header: Mapping[str, Any], targets: Sequence[str], told: str
+) -> dict[str, Any]:
+    """What stands in `apply.json`; of several models, each with its folds."""
     record = {
-        "label": label,
-        "model": model.name,
-        "folds": len(weights),
-        "weights_sha256": [sha256_file(path) for path in weights],
-        "targets": header["targets"],
+        "label": label_of(header["simulated"]),
+        "model": ", ".join(weights),
+        "folds": max(map(len, weights.values())),
+        "weights_sha256": [sha256_file(path) for paths in weights.values() for path in paths],
+        "targets": list(targets),
     }
-    write_json(record, output / "apply.json")
-    figure = _draw(files, images, model.name, header["simulated"], output / "apply.png")
-    return [files["ct"], files["lungs"], *images.values(), output / "apply.json", figure]
+    if len(weights) > 1:
+        record["models"] = {name: [sha256_file(path) for path in paths] for name, paths in weights.items()}
+    return record | ({"uncertainty": told} if told else {})
 
 
 def _backend(settings: Mapping[str, Any], weights: Mapping[str, Path | None]) -> Backend | None:
@@ -124,11 +198,12 @@ def _require_weights(path: Path | None, digest: str | None, option: str, backend
 
 def _prepare(
     ct: Path, output: Path, settings: Mapping[str, Any], lung_mask: Path | None, backend: Backend | None
-) -> dict[str, Path]:
-    """Convert, segment and crop as the study that trained the model did."""
+) -> tuple[dict[str, Path], dict[str, sitk.Image]]:
+    """Convert, segment and crop as the study that trained the models did: the files, and CT and lungs from them."""
     cropped = output / "cropped"
     files = {"ct": output / "ct.nii.gz", "lungs": output / "lungs.nii.gz", "cropped": cropped}
     convert_ct(ct, files["ct"], output / "ct.json", settings["convert"], "apply")
+    image = read_volume(files["ct"])
     segment_case(
         files["ct"],
         files["lungs"],
@@ -137,6 +212,7 @@ def _prepare(
         lung_mask,
         same_frame=frame_of_folder(ct) if lung_mask else None,
         backend=backend,
+        image=image,
     )
     outputs = {
         "ct": cropped / "ct.nii.gz",
@@ -144,36 +220,64 @@ def _prepare(
         "lungs": cropped / "lungs.nii.gz",
         "record": cropped / "crop.json",
     }
-    crop_case(files["ct"], files["lungs"], outputs, settings["crop"])
-    return files
+    lungs = read_volume(files["lungs"])
+    crop_case(files["ct"], files["lungs"], outputs, settings["crop"], (image, lungs))
+    return files, {"ct": image, "lungs": lungs}
 
 
-def _common_header(weights: list[Path]) -> dict[str, Any]:
+def _common_header(weights: Sequence[Path]) -> dict[str, Any]:
+    """What all weights say of their preparation.
+
+    Raises:
+        Ct2vqError: a baseline, or weights that were prepared differently.
+    """
     headers = [read_header(path) for path in weights]
     for path, header in zip(weights, headers, strict=True):
-        if (header["targets"], header.get("crop")) != (headers[0]["targets"], headers[0].get("crop")):
+        if "crop" not in header:
+            raise Ct2vqError(f"a baseline of kind `{header['kind']}` cannot be applied alone", path=path)
+        for block in ("convert", "segment", "crop", "simulated"):
+            if header.get(block) != headers[0].get(block):
+                problem = f"the folds and models to apply were trained on other images than each other (`{block}`)"
+                raise Ct2vqError(problem, path=path, hint="train them again")
+        same_model = path.parent.parent == weights[0].parent.parent
+        if same_model and header["targets"] != headers[0]["targets"]:
             raise Ct2vqError("the folds of this model were trained differently", path=path, hint="train them again")
-    if "crop" not in headers[0]:
-        raise Ct2vqError(f"a baseline of kind `{headers[0]['kind']}` cannot be applied alone", path=weights[0])
     return headers[0]
 
 
-def _draw(files: Mapping[str, Path], images: Mapping[str, Path], model: str, simulated: bool, figure: Path) -> Path:
+def _draw(
+    volumes: Mapping[str, sitk.Image],
+    network_grid: sitk.Image,
+    images: Mapping[str, np.ndarray],
+    model: str,
+    simulated: bool,
+    figure: Path,
+) -> Path:
+    """The figure, from volumes of its own resolution: those of a large CT take it a minute and 4 GB."""
     from ct2vq.panels import draw_case
 
     settings = complete_config({"study": "apply"})
-    draw_case(
-        {f"{model}_{target}": path for target, path in images.items()},
-        files["ct"],
-        files["lungs"],
-        figure,
-        case="CT without SPECT",
-        diagnosis="",
-        labels={model: model.replace("_", " ")},
-        networks=[model],
-        arms={model: dict.fromkeys(images, model)},
-        defects=settings["evaluate"]["defects"],
-        simulated=simulated,
-        figure=settings["report"]["figure"],
-    )
+    grid = grid_around(volumes["lungs"], _FIGURE_MM, _FIGURE_MARGIN_MM)
+    lungs = resample(volumes["lungs"], grid, linear=False)
+    way_back = WayBack(network_grid, lungs)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = {name: Path(folder) / f"{name}.nii.gz" for name in ("ct", "lungs", *images)}
+        write_volume(resample(volumes["ct"], grid, outside=AIR_HU), shown["ct"])
+        write_volume(lungs, shown["lungs"])
+        for target, image in images.items():
+            write_volume(way_back(image), shown[target])
+        draw_case(
+            {f"{model}_{target}": shown[target] for target in images},
+            shown["ct"],
+            shown["lungs"],
+            figure,
+            case="CT without SPECT",
+            diagnosis="",
+            labels={model: model.replace("_", " ")},
+            networks=[model],
+            arms={model: dict.fromkeys(images, model)},
+            defects=settings["evaluate"]["defects"],
+            simulated=simulated,
+            figure=settings["report"]["figure"],
+        )
     return figure

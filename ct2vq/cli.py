@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -66,9 +66,13 @@ def summary(
 def apply(
     ct: Annotated[Path, typer.Argument(help="DICOM folder of the CT")],
     output: Annotated[Path, typer.Argument(help="folder to write to")],
-    model: Annotated[Path, typer.Option(help="a trained model: results/train/<model> (all folds are averaged)")] = Path(
-        "results/train/ddran"
-    ),
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="a trained model: results/train/<model> (all folds are averaged); several are averaged where they "
+            "predict the same image (default: results/train/ddran)",
+        ),
+    ] = None,
     lung_mask: Annotated[
         Path | None, typer.Option(help="your own lung mask: NIfTI on the CT's grid, RTSTRUCT or SEG")
     ] = None,
@@ -79,19 +83,31 @@ def apply(
         Path | None, typer.Option(help="lungmask's weights for lobes, if it used them")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps")] = "cpu",
+    uncertainty: Annotated[
+        Literal["none", "folds", "dropout"] | None, typer.Option(help="a map of it; over what the configuration says")
+    ] = None,
+    configfile: Annotated[
+        Path | None, typer.Option(help="a configuration (block `synthesize`, `seed`), else the defaults")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="else one for each processor; changes no bytes")] = None,
 ) -> None:
     """Convert, segment, crop, synthesise and draw one CT."""
     from ct2vq.apply import apply_model
 
     with _plain_errors():
+        config = _configuration(configfile)
+        if uncertainty is not None:
+            config["synthesize"]["uncertainty"] = uncertainty
         written = apply_model(
             ct,
             output,
-            model,
+            model or [Path("results/train/ddran")],
             lung_mask=lung_mask,
             segment_weights=segment_weights,
             segment_lobe_weights=segment_lobe_weights,
             device=device,
+            config=config,
+            threads=threads or os.cpu_count() or 1,
         )
         for path in written:
             print(path)

@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from ct2vq.errors import ConfigError
+from ct2vq.networks.settings import NETWORK_KINDS, multiple_of, network_problems
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "workflow" / "schemas"
 TARGETS = ("perfusion", "ventilation")
-NETWORK_KINDS = ("ran",)
 #: what stands beside the models' names in tables and inputs
 RESERVED_NAMES = (
     "spect",
@@ -34,6 +34,8 @@ RESERVED_NAMES = (
     "regions",
     "lobes",
 )
+#: keys of `train.loss` that are weights of its parts
+LOSS_PARTS = ("l1", "huber", "ssim", "correlation")
 #: keys of `register` that measure a registration and change none
 ONLY_JUDGED_BY = ("flags", "refuse", "simulated_landmarks")
 #: the study's own SPECT among the alternatives
@@ -319,16 +321,44 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     problems += _simulation_contradictions(config)
     problems += _unknown_pairs(config)
     problems += _wrong_alternatives(config)
+    problems += _wrong_synthesis(config)
     for name, model in config["models"].items():
         if name in RESERVED_NAMES:
             problems.append(f"key `models.{name}`: `{name}` names a kind of image in the tables; choose another name")
-        network = model["network"]
-        divisor = network["stem"] * 2 ** (network["levels"] - 1)
-        if is_network(model) and config["crop"]["multiple"] % divisor:
-            problems.append(
-                f"key `crop.multiple`: {config['crop']['multiple']} is not a multiple of {divisor}, which the "
-                f"`stem` and `levels` of `models.{name}.network` need"
-            )
+        if is_network(model):
+            problems += _network_problems(name, model, crop["multiple"])
+            loss = model_training(config, name)["loss"]
+            if not any(loss[part] for part in LOSS_PARTS):
+                problems.append(f"key `train.loss`: every part of the loss of `models.{name}` has weight 0")
+    return problems
+
+
+def _wrong_synthesis(config: dict[str, Any]) -> list[str]:
+    """Answers that no model of the study can give."""
+    synthesize, problems = config["synthesize"], []
+    reach = synthesize["test_time_augmentation"]["shift_voxels"] * config["crop"]["spacing_mm"]
+    if reach > config["crop"]["margin_mm"]:
+        problems.append(
+            f"key `synthesize.test_time_augmentation.shift_voxels`: a shift by {reach:g} mm leaves the crop, whose "
+            f"`crop.margin_mm` is {config['crop']['margin_mm']:g}"
+        )
+    networks = [model["network"] for model in config["models"].values() if is_network(model)]
+    if synthesize["uncertainty"] == "dropout" and not any(network.get("dropout") for network in networks):
+        problems.append("key `synthesize.uncertainty`: `dropout`, but no model has `network.dropout` above 0")
+    return problems
+
+
+def _network_problems(name: str, model: dict[str, Any], multiple: int) -> list[str]:
+    """A network that cannot be built, or one that would have to pad every case."""
+    kind, network = model["kind"], model["network"]
+    problems = [f"key `models.{name}.network.{problem}" for problem in network_problems(kind, network)]
+    divisor = multiple_of(kind, network)
+    # the peers pad what they need: a grid that suits the coarsest of them would be a larger one for all models
+    if kind == "ran" and multiple % divisor:
+        problems.append(
+            f"key `crop.multiple`: {multiple} is not a multiple of {divisor}, which the "
+            f"`stem` and `levels` of `models.{name}.network` need"
+        )
     return problems
 
 

@@ -67,16 +67,19 @@ def case_folders(images: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(Path(image).parent for image in images))
 
 
+def ct_channels(network: Mapping[str, Any]) -> int:
+    """How many of the first channels are made from CT values; augmentation changes only these."""
+    return 2 if network["enhanced"] else 1
+
+
 def network_channels(case: CroppedCase, network: Mapping[str, Any], window_hu: Sequence[float]) -> np.ndarray:
     """Input channels of a network, float32 `(channel, z, y, x)`, all 0 outside the lungs.
 
-    The first two are the CT (windowed, enhanced); lung-normalised position follows if `coordinates` is set.
+    The windowed CT comes first, the enhanced CT if `enhanced` is set, lung-normalised position if `coordinates` is.
     """
-    channels = [window(case.hu, case.inside, tuple(window_hu)), case.enhanced]
+    channels = [window(case.hu, case.inside, tuple(window_hu))]
+    if network["enhanced"]:
+        channels.append(case.enhanced)
     if network["coordinates"]:
         channels += list(normalised_position(case.lungs))
     return np.stack(channels).astype(np.float32)
-
-
-#: how many of the first channels are made from CT values; augmentation changes only these
-CT_CHANNELS = 2

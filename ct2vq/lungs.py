@@ -82,29 +82,48 @@ def resample_smoothed(image: sitk.Image, grid: sitk.Image, outside: float) -> si
     A Gaussian whose standard deviation is a third of the new spacing, added in quadrature to what the old spacing
     already averages, keeps aliasing small along each axis that becomes coarser.
     """
-    old = np.abs(np.reshape(image.GetDirection(), (3, 3))) @ np.asarray(image.GetSpacing())
-    new = np.asarray(grid.GetSpacing())
-    sigma = np.sqrt(np.maximum(new**2 - old**2, 0.0)) / 3.0
-    axes = np.abs(np.reshape(image.GetDirection(), (3, 3))).argmax(axis=0)
     smoothed = sitk.Cast(image, sitk.sitkFloat32)
-    if sigma.max() > 0:
+    sigma = _smoothing(image, grid)
+    if max(sigma) > 0:
         # one pixel-wise recursion along each axis; a vanishing sigma is not allowed by the filter
-        array = ndimage.gaussian_filter(
-            to_array(smoothed), [sigma[axes[axis]] / image.GetSpacing()[axis] for axis in (2, 1, 0)], mode="nearest"
-        )
-        filtered = sitk.GetImageFromArray(array)
+        filtered = sitk.GetImageFromArray(ndimage.gaussian_filter(to_array(smoothed), sigma, mode="nearest"))
         filtered.CopyInformation(smoothed)
         smoothed = filtered
     return resample(smoothed, grid, outside=outside)
 
 
+def _smoothing(image: sitk.Image, grid: sitk.Image) -> list[float]:
+    """Standard deviation in voxels of the image along its array's axes `(z, y, x)`."""
+    old = np.abs(np.reshape(image.GetDirection(), (3, 3))) @ np.asarray(image.GetSpacing())
+    new = np.asarray(grid.GetSpacing())
+    sigma = np.sqrt(np.maximum(new**2 - old**2, 0.0)) / 3.0
+    axes = np.abs(np.reshape(image.GetDirection(), (3, 3))).argmax(axis=0)
+    return [float(sigma[axes[axis]] / image.GetSpacing()[axis]) for axis in (2, 1, 0)]
+
+
 def resample_labels(lungs: sitk.Image, grid: sitk.Image) -> sitk.Image:
     """Lung labels on another grid: each voxel takes the side that fills most of it, if the lungs fill half of it."""
-    shares = np.stack([to_array(resample_smoothed(lungs == side, grid, outside=0)) for side in SIDES])
-    labels = np.where(shares.sum(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
-    image = sitk.GetImageFromArray(labels)
+    labels, sigma = to_array(lungs), _smoothing(lungs, grid)
+    shares = np.stack([to_array(_share_of(labels == side, sigma, lungs, grid)) for side in SIDES])
+    chosen = np.where(shares.sum(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
+    image = sitk.GetImageFromArray(chosen)
     image.CopyInformation(grid)
     return image
+
+
+def _share_of(mask: np.ndarray, sigma: list[float], like: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """As `resample_smoothed` of a mask on the grid of `like`, smoothed only as far as the Gaussian reaches."""
+    share = np.zeros(mask.shape, dtype=np.float32)
+    if mask.any():
+        # SciPy cuts its Gaussian off at four standard deviations; one voxel more, so that the box ends in zeros
+        reach = [int(4 * one + 0.5) + 1 for one in sigma]
+        box = tuple(slice(max(0, s.start - r), s.stop + r) for s, r in zip(bounding_box(mask), reach, strict=True))
+        share[box] = mask[box]
+        if max(sigma) > 0:
+            share[box] = ndimage.gaussian_filter(share[box], sigma, mode="nearest")
+    image = sitk.GetImageFromArray(share)
+    image.CopyInformation(like)
+    return resample(image, grid)
 
 
 def labels_in_lungs(given: np.ndarray, lungs: sitk.Image, sides: Mapping[int, int]) -> np.ndarray:

@@ -25,7 +25,7 @@ from ct2vq.config import TARGETS
 from ct2vq.errors import Ct2vqError
 from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
 from ct2vq.metrics.defects import read_rule, relative_to_normal
-from ct2vq.volume import from_array, make_grid, read_volume, require_same_grid, resample, to_array
+from ct2vq.volume import corners, from_array, make_grid, read_volume, require_same_grid, resample, to_array
 
 #: finer than the pixels of a figure (350 mm on some 250 pixels)
 PIXEL_MM = 1.0
@@ -82,9 +82,20 @@ class Plane:
             outside: value outside `image`.
         """
         # float64, so that labels and counts of any type are interpolated
-        cut = to_array(resample(sitk.Cast(image, sitk.sitkFloat64), self.grid, transform, outside=outside))
+        near = image if transform is not None else _slab(image, self.grid)
+        cut = to_array(resample(sitk.Cast(near, sitk.sitkFloat64), self.grid, transform, outside=outside))
         shown = cut.squeeze(axis=2 - ({0, 1, 2} - set(PLANES[self.name][:2])).pop())
         return shown if self.name == "axial" else shown[::-1]
+
+
+def _slab(image: sitk.Image, plane: sitk.Image) -> sitk.Image:
+    """The part of a volume that a plane is interpolated from; the volume itself where they do not meet."""
+    index = np.array([image.TransformPhysicalPointToContinuousIndex(corner) for corner in corners(plane).tolist()])
+    low = np.maximum(np.floor(index.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 2, image.GetSize())
+    if (low >= high).any():
+        return image
+    return image[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
 
 
 def planes_through(lungs: sitk.Image, names: Sequence[str]) -> list[Plane]:

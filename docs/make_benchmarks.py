@@ -49,6 +49,8 @@ def _maker(name: str) -> Callable[[pd.DataFrame, dict[str, Any]], str]:
         return _realism
     if name == "register":
         return _register
+    if name == "networks":
+        return _networks
     return _ceilings if name.startswith("ceilings") else _section
 
 
@@ -103,6 +105,17 @@ def _ceilings(table: pd.DataFrame, header: dict[str, Any]) -> str:
         lines += [f"\n{target.capitalize()}, mean Rs by diagnosis:\n"]
         lines += _lines(["diagnosis", *groups.columns], _numbers(groups))
     return "\n".join(lines) + "\n"
+
+
+def _networks(table: pd.DataFrame, header: dict[str, Any]) -> str:
+    """A row for each network, a column for each measure and size."""
+    titles = {"parameters": "parameters, million", "multiply_adds": "multiply-adds, 10^9"}
+    titles |= {f"step_time_of_{batch}": f"s a step of {batch}" for batch in (1, 2)}
+    names = table["metric"].map(titles) + table["case"].fillna("").map(lambda case: f", {case}" if case else "")
+    wide = table.assign(column=names).pivot(index="arm", columns="column", values="value")
+    wide = wide.loc[list(dict.fromkeys(table["arm"])), sorted(wide.columns, key=list(dict.fromkeys(names)).index)]
+    rows = ([arm, *(f"{value:.3g}" for value in row)] for arm, row in zip(wide.index, wide.to_numpy(), strict=True))
+    return "\n".join([*_heading(header), *_lines(["network", *wide.columns], rows)]) + "\n"
 
 
 def _numbers(table: pd.DataFrame) -> Iterable[list[str]]:

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.synthesize import synthesize_case
+        from ct2vq.synthesize.case import synthesize_case
 
         synthesize_case(
             Path(snakemake.input.lungs).parent,
@@ -24,4 +24,7 @@ if __name__ == "__main__":
             Path(snakemake.output.record).parent,
             Path(snakemake.output.record),
             device=snakemake.params.device,
+            settings=snakemake.params.settings,
+            seed=snakemake.params.seed,
+            uncertain=snakemake.params.uncertain,
         )

@@ -26,7 +26,7 @@ TRAINING = DEFAULTS["train"] | {
     "learning_rate": 0.01,
     "ema_decay": 0.9,
     "checkpoint_every": 2,
-    "augmentation": {"shift_voxels": 1, "scale": 0.05, "noise": 0.02, "mirror": 0},
+    "augmentation": DEFAULTS["train"]["augmentation"] | {"shift_voxels": 1},
 }
 
 

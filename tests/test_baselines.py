@@ -13,7 +13,7 @@ from ct2vq.baselines import FITS, predict_baseline, train_baseline
 from ct2vq.files import read_json, sha256_file
 from ct2vq.inputs import CroppedCase
 from ct2vq.lungs import normalised_position
-from ct2vq.synthesize import read_header
+from ct2vq.synthesize.header import read_header
 
 KINDS = ("mean_map", "hu_regression")
 HEIGHT, DEPTH, _ = normalised_position(lung_labels())

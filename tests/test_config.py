@@ -241,7 +241,7 @@ def test_definitions_of_detection_follow_the_thresholds() -> None:
         ({"m": {"kind": "ran"}}, "`models.m.targets` is missing"),
         ({"m": model(targets=[])}, "models.m.targets"),
         ({"m": model(targets=["perfusion", "perfusion"])}, "models.m.targets"),
-        ({"m": model(kind="unet")}, "models.m.kind"),
+        ({"m": model(kind="resnet")}, "models.m.kind"),
         ({"m": model(training={"epoch": 3})}, "`models.m.training.epoch`; did you mean `epochs`?"),
         ({"m": model(training={"loss": {"l2": 3}})}, "`models.m.training.loss.l2`"),
         ({"m": model(network={"widht": 3})}, "did you mean `width`?"),
@@ -249,6 +249,29 @@ def test_definitions_of_detection_follow_the_thresholds() -> None:
 )
 def test_a_wrong_model(models: dict[str, Any], said: str) -> None:
     assert said in problems(MINIMAL | {"models": models} | NO_PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (model(kind="unet", network={"levels": 1}), "`models.m.network.levels`: 1 is too few; `unet` has at least 2"),
+        (model(kind="dynunet", network={"levels": 2}), "`models.m.network.levels`"),
+        (model(kind="swin_unetr"), "`models.m.network.width`: 32 is not a multiple of 12"),
+        (model(network={"levels": 5}), "`crop.multiple`: 8 is not a multiple of 32"),
+        (model(training={"loss": {"l1": 0, "correlation": 0}}), "every part of the loss of `models.m` has weight 0"),
+        (model(network={"encoder": "none"}), "models.m.network.encoder"),
+        (model(network={"dropout": 1}), "models.m.network.dropout"),
+        (model(training={"loss": {"huber_delta": 0}}), "models.m.training.loss.huber_delta"),
+    ],
+)
+def test_a_network_that_cannot_be_built_or_trained(wrong: dict[str, Any], said: str) -> None:
+    assert said in problems(MINIMAL | {"models": {"m": wrong}} | NO_PAIRS)
+
+
+def test_peers_pad_instead_of_asking_for_a_larger_crop() -> None:
+    peers = {"d": model(kind="dynunet", network={"levels": 5}), "s": model(kind="swin_unetr", network={"width": 24})}
+    config = complete_config(MINIMAL | {"models": peers} | NO_PAIRS)
+    assert all(is_network(one) for one in config["models"].values())
 
 
 def test_a_model_overrides_single_settings_of_the_training() -> None:

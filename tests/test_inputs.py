@@ -9,7 +9,7 @@ import pytest
 from factories import NETWORK, SHAPE, SPACING_MM, TARGETS, case_in_memory, cropped_arrays
 
 from ct2vq.errors import Ct2vqError, GeometryError
-from ct2vq.inputs import CT_CHANNELS, case_folders, network_channels, read_cropped_case
+from ct2vq.inputs import case_folders, ct_channels, network_channels, read_cropped_case
 from ct2vq.lungs import normalised_position
 from ct2vq.volume import from_array, make_grid, write_volume
 
@@ -46,13 +46,20 @@ def test_a_missing_target_and_a_wrong_grid(tmp_path: Path) -> None:
 def test_the_channels(coordinates: bool) -> None:
     case = case_in_memory(0)
     channels = network_channels(case, NETWORK | {"coordinates": coordinates}, WINDOW)
-    assert channels.shape == (5 if coordinates else CT_CHANNELS, *SHAPE)
+    assert channels.shape == (5 if coordinates else 2, *SHAPE)
     assert channels.dtype == np.float32
     assert (channels[:, ~case.inside] == 0).all()
     np.testing.assert_allclose(channels[0][case.inside], np.clip(case.hu[case.inside] / 1000 + 1, 0, 1), atol=1e-6)
     np.testing.assert_array_equal(channels[1], case.enhanced)
     if coordinates:
         np.testing.assert_array_equal(channels[2:], normalised_position(case.lungs))
+
+
+def test_the_enhanced_ct_can_be_left_out() -> None:
+    case = case_in_memory(0)
+    full, without = (network_channels(case, NETWORK | {"enhanced": enhanced}, WINDOW) for enhanced in (True, False))
+    np.testing.assert_array_equal(without, np.delete(full, 1, axis=0))
+    assert [ct_channels(NETWORK | {"enhanced": enhanced}) for enhanced in (True, False)] == [2, 1]
 
 
 def test_the_targets_are_no_input_and_the_chest_wall_neither() -> None:

@@ -131,6 +131,17 @@ def what_determines(model):
     }
 
 
+def training_threads(model):
+    """Threads of all processes of a training; those of a GPU's processes mostly wait."""
+    training = model_training(config, model)
+    return training["threads"] * training["devices"]
+
+
+def training_gpus(model):
+    training = model_training(config, model)
+    return 0 if training["device"] == "cpu" else training["devices"]
+
+
 def patients_of(cases):
     return {case: COHORT[case].patient_id for case in cases}
 
@@ -382,13 +393,21 @@ def weights_without(wildcards):
     }
 
 
-def synthesised(pattern):
-    """Files of all models and their targets for the case of the wildcard."""
+def synthesised(pattern, models=None):
+    """Files of all models, or of some, and their targets for the case of the wildcard."""
     return [
         pattern.format(case="{case}", model=name, target=target)
         for name, model in MODELS.items()
+        if models is None or name in models
         for target in model["targets"]
     ]
+
+
+def uncertain_models():
+    """Models whose uncertainty is mapped in the study: those with dropout, if that is asked for."""
+    if config["synthesize"]["uncertainty"] != "dropout":
+        return []
+    return [name for name in NETWORKS if MODELS[name]["network"].get("dropout")]
 
 
 def case_images(wildcards, real, made):

@@ -48,9 +48,9 @@ def crop_ct(
         CropError: D901 to D904, no lungs that a grid of this spacing can hold; D905 values that are no numbers.
     """
     require_same_grid(ct, lungs, "ct", "lungs")
-    require_finite(to_array(ct), "CT")
+    require_finite(sitk.GetArrayViewFromImage(ct), "CT")
     small_lungs = network_grid(lungs, settings)
-    small_ct = resample(averaged(ct, settings["spacing_mm"]), small_lungs, outside=AIR_HU)
+    small_ct = resample(averaged(ct, settings["spacing_mm"], small_lungs), small_lungs, outside=AIR_HU)
     hu, inside = to_array(small_ct), to_array(small_lungs) > 0
     enhanced = from_array(enhance(hu, inside, settings), small_ct)
     beyond = share_outside(ct, small_lungs)
@@ -84,14 +84,27 @@ def _warnings(beyond: float) -> list[str]:
     return [f"W901 {beyond:.1%} of the network's grid lie beyond the CT and are filled with air ({AIR_HU:.0f} HU)"]
 
 
-def crop_case(ct: Path, lungs: Path, outputs: Mapping[str, Path], settings: Mapping[str, Any]) -> None:
+def crop_case(
+    ct: Path,
+    lungs: Path,
+    outputs: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    volumes: tuple[sitk.Image, sitk.Image] | None = None,
+) -> None:
     """Crop a case's CT; writes `outputs` `ct` (HU), `enhanced`, `lungs` and the record `record`.
+
+    Args:
+        ct: in HU.
+        lungs: labels on its grid.
+        outputs: paths by name.
+        settings: config block `crop`.
+        volumes: what the two files hold, where they were read before.
 
     Raises:
         GeometryError, CropError: see `crop_ct`.
     """
     try:
-        small_ct, enhanced, small_lungs, record = crop_ct(read_volume(ct), read_volume(lungs), settings)
+        small_ct, enhanced, small_lungs, record = crop_ct(*(volumes or (read_volume(ct), read_volume(lungs))), settings)
     except CropError as error:
         path = ct if error.code == "D905" else lungs
         raise CropError(error.code, error.message, path=path, key=error.key, hint=error.hint) from None

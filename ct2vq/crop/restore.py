@@ -56,6 +56,16 @@ class WayBack:
         result[self._target] = np.clip(values, low, high)
         return from_array(result, self._ct_lungs)
 
+    def linear(self, image: np.ndarray) -> sitk.Image:
+        """As a call, but interpolated linearly from the nearest values: for maps that nothing may be read into.
+
+        No value lies beyond its neighbours', as a spline's may.
+        """
+        values = ndimage.map_coordinates(image[tuple(self._nearest)], self._places, order=1, mode="nearest")
+        result = np.zeros(self._target.shape, dtype=np.float32)
+        result[self._target] = values
+        return from_array(result, self._ct_lungs)
+
     def continued(self, image: np.ndarray) -> np.ndarray:
         """The image as it is in the lungs, going on linearly beyond them, and with the nearest value farther out."""
         result = image[tuple(self._nearest)].astype(np.float64)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ct2vq.files import read_tsv
 from ct2vq.pages import RESOURCES
+from ct2vq.report.results import loss_words
 from ct2vq.report.sensitivity import sensitivity_words
 from ct2vq.report.study import Study
 
@@ -84,10 +85,9 @@ def _tests(study: Study) -> str:
 
 def _training(study: Study) -> str:
     settings = study.config["train"]
-    loss = ", ".join(f"{weight:g} × {name}" for name, weight in settings["loss"].items())
     return (
         f"{settings['epochs']} epochs of AdamW, peak learning rate {settings['learning_rate']:g}, batch of "
-        f"{settings['batch_size']}; loss {loss}."
+        f"{settings['batch_size']}; loss {loss_words(settings['loss'])}."
     )
 
 
@@ -103,7 +103,7 @@ def _constant(words: str) -> Callable[[Study], str]:
 
 
 ANSWERS: dict[int, Callable[[Study], Any]] = {
-    1: lambda study: f"Deep learning (convolutional residual attention networks): {_networks(study)}.",
+    1: lambda study: f"Deep learning (convolutional networks): {_networks(study)}.",
     2: _constant("The summary at the top of this page, from the study's tables."),
     6: _constant("Development and internal validation of image synthesis; comparison of declared models."),
     7: _sources,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ct2vq.config import is_network, model_training
-from ct2vq.report.results import threshold_words
+from ct2vq.report.results import loss_words, network_words, threshold_words
 from ct2vq.report.settings import assumptions
 from ct2vq.report.study import Study
 
@@ -150,17 +150,17 @@ def _models(study: Study, mark: Callable[[str], str]) -> str:
         switches = [key.replace("_", " ") for key, value in network.items() if value is True]
         sizes = [f"{key} {value}" for key, value in network.items() if not isinstance(value, bool)]
         parts.append(
-            f"{label} is a 3D residual attention network with a decoder for {targets} ({_join(sizes)}; with "
+            f"{label} is a 3D {network_words(model)} for {targets} ({_join(sizes)}; with "
             f"{_join(switches) or 'no option'}){mark(f'models.{name}.network')}"
         )
-    return "; ".join(parts) + ". The input is the enhanced CT; no network sees SPECT when it synthesises."
+    return "; ".join(parts) + ". The input is the CT; no network sees SPECT when it synthesises."
 
 
 def _training(study: Study, mark: Callable[[str], str]) -> str:
     sentences = []
     for name in study.networks:
         settings = model_training(dict(study.config), name)
-        loss = _join([f"{weight:g} × {term}" for term, weight in settings["loss"].items()])
+        loss = loss_words(settings["loss"])
         augmentation = _join([f"{key.replace('_', ' ')} {value:g}" for key, value in settings["augmentation"].items()])
         sentences.append(
             f"{settings['epochs']} epochs with AdamW (one-cycle schedule, peak learning rate "

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from ct2vq.config import is_network
 from ct2vq.figures import METRIC_NAMES, TARGET_NAMES
 from ct2vq.findings import mean_and_sd, number, select_row
 from ct2vq.report.study import Study
@@ -22,7 +21,7 @@ ADDRESSES = {
 
 def role(model: Mapping[str, Any]) -> str | None:
     """The published model that a configured one corresponds to."""
-    if not is_network(model):
+    if model["kind"] != "ran":
         return None
     return "DDRAN" if len(model["targets"]) == 2 else "RAN"
 

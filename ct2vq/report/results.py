@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ct2vq.config import is_network
+from ct2vq.config import LOSS_PARTS, is_network
 from ct2vq.figures import TARGET_NAMES
 from ct2vq.findings import (
     MORE_METRIC_NAMES,
@@ -22,6 +22,13 @@ from ct2vq.findings import (
 from ct2vq.report.detected import detection_findings
 from ct2vq.report.study import Study
 
+#: the layouts of others, in words
+PEERS = {
+    "unet": "U-Net with residual units",
+    "attention_unet": "Attention U-Net",
+    "dynunet": "U-Net in nnU-Net's layout",
+    "swin_unetr": "Swin UNETR",
+}
 DEFINITIONS = {
     "percentile": "low at or below the {low:g}th, high above the {high:g}th percentile of an image's own values",
     "percent_of_maximum": "low below {low:g} %, high above {high:g} % of the robust maximum",
@@ -81,11 +88,24 @@ def describe_models(study: Study) -> list[dict[str, str]]:
     models = []
     for name, label in study.labels.items():
         model = study.config["models"][name]
-        decoders = len(model["targets"])
-        network = f"residual attention network with {decoders} decoder{'s' if decoders > 1 else ''}"
-        kind = network if is_network(model) else kinds[model["kind"]]
+        kind = network_words(model) if is_network(model) else kinds[model["kind"]]
         models.append({"label": label, "kind": kind, "targets": ", ".join(model["targets"])})
     return models
+
+
+def network_words(model: Mapping[str, Any]) -> str:
+    """What a network is: its layout, and how it gives its targets."""
+    number = len(model["targets"])
+    if model["kind"] == "ran":
+        return f"residual attention network with {number} decoder{'s' if number > 1 else ''}"
+    return f"{PEERS[model['kind']]} with {number} channel{'s' if number > 1 else ''} in its head"
+
+
+def loss_words(loss: Mapping[str, Any]) -> str:
+    """The parts of a loss that have a weight, and a balance of the targets that is not the plain mean."""
+    parts = ", ".join(f"{loss[part]:g} × {part}" for part in LOSS_PARTS if loss.get(part))
+    balance = loss.get("balance", "equal")
+    return parts if balance == "equal" else f"{parts} (targets balanced by {balance})"
 
 
 def threshold_words(threshold: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ def segment_case(
     lobes: Path | None = None,
     same_frame: Callable[[str], bool] | None = None,
     backend: Backend | None = None,
+    image: sitk.Image | None = None,
 ) -> None:
     """Segment one case, or check the user's own mask.
 
@@ -55,12 +56,13 @@ def segment_case(
             mask, too.
         same_frame: tells whether a frame of reference UID is the CT's; None: not known, and not asked.
         backend: the network of others, unless `settings` name the method without weights.
+        image: what `ct` holds, where it was read before.
 
     Raises:
         SegmentationError: see `segment_lungs` and `read_own_mask`.
         GeometryError: the mask does not share the CT's grid.
     """
-    image = read_volume(ct)
+    image = read_volume(ct) if image is None else image
     if lung_mask is None:
         found, facts, lobe_labels = _found(image, settings, backend)
     else:

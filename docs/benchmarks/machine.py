@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-LIBRARIES = ("snakemake", "torch", "antspyx", "simpleitk", "pydicom", "numpy", "scipy")
+LIBRARIES = ("snakemake", "torch", "monai", "antspyx", "simpleitk", "pydicom", "numpy", "scipy")
 
 
 def describe_machine(title: str, docstring: str, command: str, cores: int) -> dict[str, object]:

@@ -73,6 +73,24 @@ def test_a_simulated_ct_with_the_single_decoder_too(finished: Study, tmp_path: P
     assert not (tmp_path / "q" / "ventilation.nii.gz").exists()
 
 
+def test_several_models_with_their_disagreement(finished: Study, tmp_path: Path) -> None:
+    ct, models = finished.path("results/simulate/sim001/dicom/ct"), finished.path("results/train")
+    options = ["--model", models / "ran_perfusion", "--model", models / "ran_ventilation", "--uncertainty", "folds"]
+    result = apply(finished, ct, tmp_path / "pair", *options)
+    assert result.returncode == 0, result.stderr
+    require_images(tmp_path / "pair", read_volume(finished.path("results/convert/sim001/ct.nii.gz")))
+    inside = to_array(read_volume(tmp_path / "pair" / "lungs.nii.gz")) > 0
+    for target in ("perfusion", "ventilation"):
+        spread = read_volume(tmp_path / "pair" / f"{target}_uncertainty.nii.gz")
+        values = to_array(spread)
+        assert not values[~inside].any() and 0 < values[inside].mean() < 0.5
+        assert "not error" in spread.GetMetaData("descrip")
+    record = read_json(tmp_path / "pair" / "apply.json")
+    assert list(record["models"]) == ["ran_perfusion", "ran_ventilation"] and "uncertainty" in record
+    refused = apply(finished, ct, tmp_path / "no", "--uncertainty", "dropout")
+    assert refused.returncode and "synthesize.uncertainty" in refused.stderr and "Traceback" not in refused.stderr
+
+
 def test_wrong_input_is_one_line(finished: Study, tmp_path: Path) -> None:
     ct = finished.path("results/simulate/sim001/dicom/ct")
     (tmp_path / "empty").mkdir()

@@ -19,7 +19,7 @@ CEILINGS = ("noise_ceiling", "visible_ceiling")
 #: what each definition of low and high function has rows of
 KINDS = (("dice", ""), ("dice", "_chance"), ("volume", "_image"), ("volume", "_reference"), ("volume", "_error"))
 #: what two runs of the same study may differ in: wall clock and memory
-MACHINE_KEYS = {"seconds", "peak_memory_mb"}
+MACHINE_KEYS = {"seconds", "peak_memory_mb", "machine"}
 
 
 @pytest.fixture(scope="module")

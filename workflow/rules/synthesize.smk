@@ -11,6 +11,10 @@ rule synthesize:
     output:
         images=synthesised("results/synthesize/{case}/{model}/{target}.nii.gz"),
         network=synthesised("results/synthesize/{case}/{model}/{target}_network.nii.gz"),
+        uncertainty=synthesised(
+            "results/synthesize/{case}/{model}/{target}_uncertainty.nii.gz",
+            uncertain_models(),
+        ),
         record="results/synthesize/{case}/synthesize.json",
     log:
         "logs/synthesize/{case}.log",
@@ -27,5 +31,8 @@ rule synthesize:
         code=code_digest("scripts/synthesize.py"),
         models=list(MODELS),
         device=config["train"]["device"],
+        settings=config["synthesize"],
+        uncertain=uncertain_models(),
+        seed=config["seed"] if uncertain_models() else 0,
     script:
         "../../scripts/synthesize.py"

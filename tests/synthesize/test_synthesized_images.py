@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from factories import CROP, NETWORK, SPACING_MM, TARGETS
+from factories import SPACING_MM, TARGETS
+from models import SYNTHESIZE, write_network
 from safetensors.numpy import save_file
 
 from ct2vq.baselines import train_baseline
 from ct2vq.errors import Ct2vqError
 from ct2vq.files import read_json, sha256_file
 from ct2vq.inputs import read_cropped_case
-from ct2vq.networks import build_network
-from ct2vq.synthesize import LABEL, ensemble, label_of, predict, read_header, synthesize_case
+from ct2vq.synthesize.case import synthesize_case
+from ct2vq.synthesize.header import LABEL, label_of, read_header
+from ct2vq.synthesize.predict import mean_images, predict, predict_all
 from ct2vq.volume import make_grid, read_volume, require_same_grid, resample, to_array, write_volume
-
-
-def write_network(
-    path: Path,
-    seed: int = 0,
-    targets: tuple[str, ...] = TARGETS,
-    simulated: bool = True,
-    mirror_average: bool = False,
-) -> Path:
-    torch.manual_seed(seed)
-    network = build_network(targets, NETWORK, 5)
-    header = {
-        "kind": "ran",
-        "targets": list(targets),
-        "network": NETWORK | {"mirror_average": mirror_average},
-        "in_channels": 5,
-        "crop": CROP,
-        "simulated": simulated,
-    }
-    tensors = {key: value.numpy() for key, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={"ct2vq": json.dumps(header)})
-    return path
 
 
 @pytest.fixture
@@ -62,7 +41,7 @@ def ct_lungs(tmp_path: Path, cropped_case: Path) -> Path:
 
 
 def run(folder: Path, cropped_case: Path, ct_lungs: Path, weights: dict[str, Path]) -> Path:
-    synthesize_case(cropped_case, ct_lungs, weights, folder, folder / "record.json", device="cpu")
+    synthesize_case(cropped_case, ct_lungs, weights, folder, folder / "record.json", device="cpu", settings=SYNTHESIZE)
     return folder
 
 
@@ -98,10 +77,10 @@ def test_the_same_bytes_twice(tmp_path: Path, cropped_case: Path, ct_lungs: Path
 def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path, cropped_case: Path) -> None:
     case = read_cropped_case(cropped_case, ())
     members = [write_network(tmp_path / f"{seed}.safetensors", seed) for seed in range(3)]
-    images = [predict(path, case, "cpu") for path in members]
-    mean = ensemble(members, case, "cpu")
+    images = [predict(path, case, "cpu", SYNTHESIZE) for path in members]
+    mean = mean_images(predict_all(members, case, "cpu", SYNTHESIZE, jobs=2))
     for target in TARGETS:
-        np.testing.assert_allclose(mean[target], np.mean([image[target] for image in images], axis=0), atol=1e-6)
+        np.testing.assert_array_equal(mean[target], np.mean([image[target] for image in images], axis=0))
         assert np.ptp([image[target][case.inside].mean() for image in images]) > 0
 
 
@@ -110,11 +89,14 @@ def test_a_mirror_average_answers_a_mirrored_ct_with_the_mirrored_image(tmp_path
     hu, enhanced = (values[:, :, ::-1].copy() for values in (case.hu, case.enhanced))
     lungs = np.where(case.inside, 3 - case.lungs, 0)[:, :, ::-1].astype(np.uint8)  # the right lung becomes the left
     turned = replace(case, hu=hu, enhanced=enhanced, lungs=lungs)
-    plain, averaged = (write_network(tmp_path / f"{m}", mirror_average=m) for m in (False, True))
+    plain, averaged = (write_network(tmp_path / f"{m}", network={"mirror_average": m}) for m in (False, True))
     for target in TARGETS:
-        there, back = predict(averaged, case, "cpu")[target], predict(averaged, turned, "cpu")[target]
+        there, back = (
+            predict(averaged, case, "cpu", SYNTHESIZE)[target],
+            predict(averaged, turned, "cpu", SYNTHESIZE)[target],
+        )
         np.testing.assert_allclose(there, back[:, :, ::-1], atol=1e-5)
-        once = [predict(plain, c, "cpu")[target] for c in (case, turned)]
+        once = [predict(plain, c, "cpu", SYNTHESIZE)[target] for c in (case, turned)]
         np.testing.assert_allclose(there, (once[0] + once[1][:, :, ::-1]) / 2, atol=1e-5)
 
 
@@ -160,4 +142,4 @@ def test_no_cuda_device(tmp_path: Path, cropped_case: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(Ct2vqError, match="no CUDA device"):
-        predict(write_network(tmp_path / "w.safetensors"), read_cropped_case(cropped_case, ()), "cuda")
+        predict(write_network(tmp_path / "w.safetensors"), read_cropped_case(cropped_case, ()), "cuda", SYNTHESIZE)
