@@ -20,27 +20,36 @@ settings.register_profile(
 settings.load_profile("ct2vq")
 
 WORKFLOW = "tests/workflow/"
+#: what runs Snakemake and is left for the process that is done first
+LAST = tuple(f"{WORKFLOW}test_{name}.py" for name in ("attenuation_cts", "checking", "wrong_input"))
+
+
+def _share(nodeid: str) -> str:
+    """What of the tests stays in one process: what runs Snakemake, in two parts, else a module."""
+    if nodeid.startswith(LAST):
+        return "last"
+    return WORKFLOW if nodeid.startswith(WORKFLOW) else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs Snakemake comes first: it takes longest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(WORKFLOW))
+    """What runs Snakemake comes first, because it takes longest, or last."""
+    items.sort(key=lambda item: {WORKFLOW: 0, "last": 2}.get(_share(item.nodeid), 1))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several processes (`make test`): all that runs Snakemake in one of them, which shares its finished study.
+    """With several processes (`make test`): tests that run Snakemake stay together and share its finished study.
 
-    The others take the rest module by module, because a module's tests share what is dear to make.
+    The others go module by module, because a module's tests share what is dear to make.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByModule(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return WORKFLOW if nodeid.startswith(WORKFLOW) else nodeid.partition("::")[0]
+            return _share(nodeid)
 
-    return ByModule(config, log)
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import torch
 from factories import TARGETS, TRAINING, lung_labels
 from hypothesis import given
 from hypothesis import strategies as st
+from ssim_of_images import ssim
 
 from ct2vq.losses import lung_loss, masked_correlation, masked_huber, masked_l1, masked_ssim, target_shares
-from ct2vq.metrics.similarity import ssim
 
 INSIDE = lung_labels((6, 7, 8)) > 0
 SEEDS = st.integers(0, 10**6)
