@@ -43,6 +43,7 @@ def build_network(kind: str, targets: Sequence[str], settings: Mapping[str, Any]
         roi_attention=settings["roi_attention"],
         skip_attention=settings["skip_attention"],
         shared_encoder=settings["encoder"] == "shared",
+        decoder_width=settings["decoder_width"],
         activation=settings["activation"],
         dropout=settings["dropout"],
     )

@@ -33,6 +33,7 @@ class DualDecoderRAN(nn.Module):
         width: channels at the first level, doubled at each level.
         levels: resolution levels; an image is padded to a multiple of `stem * 2 ** (levels - 1)`.
         blocks: residual blocks at each level of the encoder.
+        decoder_width: channels of a decoder relative to the encoder's at the same level.
         stem: stride of the first convolution. The encoder works on a grid coarser by this factor, and the heads rebuild
             the finer voxels; SPECT is far smoother than the CT that it is predicted from.
         residual: residual connections in the blocks.
@@ -57,6 +58,7 @@ class DualDecoderRAN(nn.Module):
         roi_attention: bool,
         skip_attention: bool,
         shared_encoder: bool = True,
+        decoder_width: float = 1.0,
         activation: str = "sigmoid",
         dropout: float = 0.0,
     ) -> None:
@@ -69,7 +71,7 @@ class DualDecoderRAN(nn.Module):
             return Encoder(in_channels + 1, widths, blocks, stem, residual, roi_attention, dropout)
 
         def decoder() -> Decoder:
-            return Decoder(widths, stem, residual, skip_attention, dropout)
+            return Decoder(widths, decoder_width, stem, residual, skip_attention, dropout)
 
         self.shared = shared_encoder
         self.encoder = encoder() if shared_encoder else _for_each(targets, encoder)
@@ -145,23 +147,38 @@ class Decoder(nn.Module):
     """Transposed convolutions up, each added to a (gated) skip connection from the encoder.
 
     Adding instead of concatenating leaves the first convolution of a stage half the channels; DDRAN has two decoders.
+    A decoder that is narrower than the encoder takes each skip connection through a 1x1x1 convolution.
     """
 
-    def __init__(self, widths: Sequence[int], stem: int, residual: bool, skip_attention: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        encoder: Sequence[int],
+        relative_width: float,
+        stem: int,
+        residual: bool,
+        skip_attention: bool,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.ups = nn.ModuleList()
+        self.skips = nn.ModuleList()
         self.gates = nn.ModuleList()
         self.stages = nn.ModuleList()
-        for width in reversed(widths[:-1]):
-            self.ups.append(nn.ConvTranspose3d(2 * width, width, kernel_size=2, stride=2))
+        below = encoder[-1]
+        for skipped in reversed(encoder[:-1]):
+            width = max(1, round(relative_width * skipped))
+            self.ups.append(nn.ConvTranspose3d(below, width, kernel_size=2, stride=2))
+            self.skips.append(nn.Identity() if width == skipped else nn.Conv3d(skipped, width, kernel_size=1))
             self.gates.append(AttentionGate(width) if skip_attention else nn.Identity())
             self.stages.append(ResidualBlock(width, width, residual, dropout))
-        self.head = nn.ConvTranspose3d(widths[0], 1, kernel_size=stem, stride=stem)
+            below = width
+        self.head = nn.ConvTranspose3d(below, 1, kernel_size=stem, stride=stem)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         current = features[-1]
-        for up, gate, stage, skip in zip(self.ups, self.gates, self.stages, reversed(features[:-1]), strict=True):
-            current = up(current)
+        parts = zip(self.ups, self.skips, self.gates, self.stages, reversed(features[:-1]), strict=True)
+        for up, project, gate, stage, skipped in parts:
+            current, skip = up(current), project(skipped)
             skip = gate(skip, current) if isinstance(gate, AttentionGate) else skip
             current = stage(skip + current)
         return self.head(current)

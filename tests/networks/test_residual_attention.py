@@ -48,6 +48,18 @@ def test_every_combination_of_parts_runs_and_learns(switches: tuple[bool, ...]) 
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
+def test_a_narrower_decoder_has_fewer_parameters_and_the_same_encoder() -> None:
+    full, narrow = network(), network(decoder_width=0.5)
+    assert parameters(narrow.encoder) == parameters(full.encoder)
+    assert parameters(narrow.decoders) < 0.6 * parameters(full.decoders)
+    out = narrow(image(), LUNGS)
+    assert out.shape == (1, len(TARGETS), *LUNGS.shape[2:])
+    out.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in narrow.decoders.parameters())
+    tiny = network(decoder_width=0.01)(image(), LUNGS)
+    assert tiny.shape == out.shape, "a channel is left at each level"
+
+
 @pytest.mark.parametrize("switch", ["roi_attention", "skip_attention"])
 def test_attention_is_parameters(switch: str) -> None:
     assert parameters(network(**{switch: False})) < parameters(network())
