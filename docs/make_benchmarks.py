@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "benchmarks")]
 
 from registration import summary  # noqa: E402
+from training import page as training_page  # noqa: E402
 
 from ct2vq.files import read_json, read_tsv, write_text  # noqa: E402
 from ct2vq.simulate import ceilings  # noqa: E402
@@ -51,6 +52,8 @@ def _maker(name: str) -> Callable[[pd.DataFrame, dict[str, Any]], str]:
         return _register
     if name == "networks":
         return _networks
+    if name.startswith("train"):
+        return _train
     return _ceilings if name.startswith("ceilings") else _section
 
 
@@ -105,6 +108,19 @@ def _ceilings(table: pd.DataFrame, header: dict[str, Any]) -> str:
         lines += [f"\n{target.capitalize()}, mean Rs by diagnosis:\n"]
         lines += _lines(["diagnosis", *groups.columns], _numbers(groups))
     return "\n".join(lines) + "\n"
+
+
+def _train(table: pd.DataFrame, header: dict[str, Any]) -> str:
+    """What systems reached in the same minutes, and what they cost."""
+    seeds, minutes = header["seeds"], header["minutes"]
+    lines = [
+        *_heading(header),
+        f"{header['cases']} patients, {seeds} seed(s), {minutes:g} processor minutes a system, fold and seed; done: "
+        f"{header['done']}.\n",
+    ]
+    for title, columns, rows in training_page.tables(table, header):
+        lines += [f"{title}:\n", *_lines(columns, rows), ""]
+    return "\n".join(lines)
 
 
 def _networks(table: pd.DataFrame, header: dict[str, Any]) -> str:

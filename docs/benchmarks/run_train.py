@@ -3,11 +3,12 @@
 Every *system* makes both images: one network with two targets, or two networks with one each, which share the system's
 minutes. Each system, fold and seed gets the same processor minutes: the seconds that a case costs are measured for all
 in turn in one process, and the epochs follow from them, so that a training does not depend on what else the machine
-does and can be interrupted. Scores are those of the network's grid, in the lungs, of each fold's test patients, with
-the seeds of a patient averaged. `spect` is the registered SPECT, `truth` the noise-free function at its resolution.
-*Visible ceiling*: the truth's mean over what no CT shows, scored against the same SPECT. *Way to the ceiling*: share of
-the distance from the mean map to it. Settings of each system were chosen on other patients (train_tuning.tsv), with as
-many tries for each.
+does and can be interrupted. The SPECT is carried to the CT by the true displacement, and the lungs are the true ones:
+what is compared is networks, without errors of registration and segmentation. Scores are those of the network's grid,
+in the lungs, of each fold's test patients, with the seeds of a patient averaged. `spect` is the simulated SPECT,
+`truth` the noise-free function at its resolution. *Visible ceiling*: the truth's mean over what no CT shows, scored
+against the same SPECT. *Way to the ceiling*: share of the distance from the mean map to it. Settings of each system
+were chosen on other patients (train_tuning.tsv), with as many tries for each.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ def main() -> None:
     options = _options()
     config = complete_config(yaml.safe_load(options.config.read_text(encoding="utf-8")), str(options.config))
     try:
-        study = Study.read(options.study, config)
-        state = options.state or options.study / "bench_train" / options.config.stem
+        state = options.state or options.study / options.config.stem
+        study = Study.read(options.study, state, config)
         if options.trial:
             model, seed, fold = options.trial
             trial = Trial(model, int(seed), int(fold))
-            run_trial(trial, study, read_json(state / "plan.json")["epochs"].get(model), state)
+            run_trial(trial, study, read_json(state / "plan.json")["epochs"].get(model))
             return
         competing = list(systems(config))
-        _plan(competing, study, options.minutes, state)
-        prepare(study, state / "cases", options.jobs)
-        _ceilings(study, state)
+        prepare(study, options.jobs)
+        _plan(competing, study, options.minutes)
+        _ceilings(study)
         trials = list(_trials(competing, study, options.seeds, options.folds))
         done = _run(trials, state, options)
         _write(competing, study, state, f"{done} of {len(trials)} trainings", options)
@@ -71,7 +72,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, required=True, help="directory where the configuration ran up to `crop`")
+    parser.add_argument(
+        "--study", type=Path, required=True, help="directory where the configuration's cases were simulated"
+    )
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "bench-train.yaml", help="its configuration")
     parser.add_argument("--state", type=Path, help="folder of the trials (default: in the study's directory)")
     parser.add_argument("--minutes", type=float, default=5.0, help="processor minutes of a system, fold and seed")
@@ -87,9 +90,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _plan(competing: Sequence[System], study: Study, minutes: float, state: Path) -> None:
+def _plan(competing: Sequence[System], study: Study, minutes: float) -> None:
     """Measure what a case costs each model, once for this code and configuration; later runs keep the epochs."""
-    path = state / "plan.json"
+    path = study.state / "plan.json"
     settings = {key: study.config[key] for key in ("models", "train", "crop", "split", "seed")}
     text = json.dumps([settings, minutes, code_digest("scripts/train.py")], sort_keys=True)
     key = sha256_text(text)[:16]
@@ -104,15 +107,15 @@ def _plan(competing: Sequence[System], study: Study, minutes: float, state: Path
     from training import plan
 
     names = [model for system in competing for model in system.models]
-    seconds = plan.seconds_a_case(study, names, state / "work" / "plan")
+    seconds = plan.seconds_a_case(study, names, study.state / "work" / "plan")
     epochs = plan.epochs(competing, seconds, minutes, study)
     write_json({"key": key, "minutes": minutes, "seconds_a_case": seconds, "epochs": epochs}, path)
 
 
-def _ceilings(study: Study, state: Path) -> None:
-    path = state / "scores" / "ceilings.tsv"
+def _ceilings(study: Study) -> None:
+    path = study.state / "scores" / "ceilings.tsv"
     if not path.is_file():
-        write_tsv(pd.DataFrame(ceiling_rows(study, state), columns=SCORES), path)
+        write_tsv(pd.DataFrame(ceiling_rows(study), columns=SCORES), path)
 
 
 def _trials(

@@ -1,10 +1,9 @@
-"""The finished simulated study that networks are trained on: its cases, folds and truth, and who competes."""
+"""The simulated cases that networks are trained on, with folds and truth, and who competes."""
 
 from __future__ import annotations
 
 import pickle
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from typing import Any
 
 from ct2vq.config import TARGETS, is_network
 from ct2vq.errors import Ct2vqError
-from ct2vq.evaluate.images import CaseImages, read_images
-from ct2vq.evaluate.regions import CORE
-from ct2vq.evaluate.truth import TRUTHS, KnownTruth, carry_truth
-from ct2vq.files import read_tsv, replacing
+from ct2vq.evaluate.images import CaseImages
+from ct2vq.evaluate.regions import CORE, Regions, core_of
+from ct2vq.evaluate.truth import TRUTHS
+from ct2vq.files import read_json, replacing
 from ct2vq.names import LUNGS, SPECT
+from ct2vq.simulate import ceilings
+from ct2vq.volume import from_array, make_grid, write_volume
 
 #: regions in which images are scored
 REGIONS = (LUNGS, CORE)
@@ -54,35 +55,41 @@ def systems(config: Mapping[str, Any]) -> Iterator[System]:
 
 @dataclass(frozen=True)
 class Study:
-    """A directory in which a configuration ran up to the stage `crop`.
+    """Simulated cases of a configuration, cropped for networks.
+
+    The SPECT is carried to the CT by the true displacement and the lungs are the true ones: what is compared is
+    networks, without the errors of segmentation and registration.
 
     Attributes:
-        root: the directory.
+        simulated: folder of the finished cases (`results/simulate`).
+        state: folder of all that the benchmark keeps.
         config: the complete configuration.
         folds: fold of each case.
     """
 
-    root: Path
+    simulated: Path
+    state: Path
     config: Mapping[str, Any]
     folds: Mapping[str, int]
 
     @classmethod
-    def read(cls, root: Path, config: Mapping[str, Any]) -> Study:
-        """Read the folds.
+    def read(cls, root: Path, state: Path, config: Mapping[str, Any]) -> Study:
+        """Find the finished cases of a study's directory and deal them into folds.
 
         Raises:
-            Ct2vqError: the study has not come as far, or a case is missing.
+            Ct2vqError: there are not as many as the configuration simulates, or a case is not of its seed.
         """
-        table = root / "results" / "split" / "folds.tsv"
-        hint = "run `python -m ct2vq run --cores all --configfile CONFIG --directory DIR --until crop_spect split`"
-        if not table.is_file():
-            raise Ct2vqError("there are no folds", path=table, hint=hint)
-        folds = {row.case_id: int(row.fold) for row in read_tsv(table).itertuples()}
-        study = cls(root, config, folds)
-        missing = [path for case in folds for path in study.images(case) if not path.is_file()]
-        if missing:
-            raise Ct2vqError(f"{len(missing)} images are missing, the first is this one", path=missing[0], hint=hint)
-        return study
+        simulated = root / "results" / "simulate"
+        folders = sorted(path.parent for path in simulated.glob("*/manifest.json"))
+        wanted = config["simulate"]["cases"]
+        if len(folders) != wanted:
+            raise Ct2vqError(
+                f"{len(folders)} finished simulated cases, not {wanted}",
+                path=simulated,
+                hint="`python -m ct2vq run --cores all --configfile CONFIG --directory DIR --until simulate`",
+            )
+        facts = {folder.name: read_json(folder / "truth" / "truth.json") for folder in folders}
+        return cls(simulated, state, config, ceilings.folds_of(facts, config))
 
     @property
     def patients(self) -> dict[str, str]:
@@ -91,11 +98,15 @@ class Study:
 
     def crop(self, case: str) -> Path:
         """The folder of a cropped case."""
-        return self.root / "results" / "crop" / case
+        return self.state / "crop" / case
 
     def images(self, case: str) -> list[Path]:
         """The cropped images of a case."""
         return [self.crop(case) / f"{name}.nii.gz" for name in ("ct", "ct_enhanced", "lungs", *TARGETS)]
+
+    def known(self, case: str) -> Path:
+        """What a case's images are compared with (`CaseImages`)."""
+        return self.state / "cases" / f"{case}.pickle"
 
     def learners(self, fold: int) -> list[str]:
         """Cases outside a fold."""
@@ -106,38 +117,30 @@ class Study:
         return [case for case, number in self.folds.items() if number == fold]
 
 
-def prepare(study: Study, folder: Path, jobs: int) -> None:
-    """Keep SPECT and truth of every case on the network's grid in a file each, where that is not done yet."""
-    missing = [case for case in study.folds if not (folder / f"{case}.pickle").is_file()]
+def prepare(study: Study, jobs: int) -> None:
+    """Crop every case and keep what its images are compared with, where that is not done yet."""
+    missing = [case for case in study.folds if not study.known(case).is_file()]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_keep, repeat(study), missing, repeat(folder)))
+            list(pool.map(_keep, repeat(study), missing))
 
 
-def _keep(study: Study, case: str, folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as temporary, replacing(folder / f"{case}.pickle") as path:
-        path.write_bytes(pickle.dumps(_known_images(study, case, Path(temporary))))
+def _keep(study: Study, case: str) -> None:
+    """The file of known images is written last: by it the case counts as done."""
+    found = ceilings.read_known_case(study.simulated / case, study.config)
+    cropped = found.cropped
+    grid = make_grid(cropped.lungs.shape[::-1], [cropped.spacing_mm] * 3, (0.0, 0.0, 0.0))
+    arrays = {"ct": cropped.hu, "ct_enhanced": cropped.enhanced, "lungs": cropped.lungs, **cropped.targets}
+    for name, array in arrays.items():
+        write_volume(from_array(array, grid), study.crop(case) / f"{name}.nii.gz")
+    images = {(SPECT, target): image for target, image in cropped.targets.items()}
+    images |= {(name, target): found.truth[f"{target}_{kind}"] for name, kind in TRUTHS.items() for target in TARGETS}
+    core = core_of(cropped.inside, study.config["evaluate"]["core_mm"], cropped.spacing_mm)
+    regions = Regions({LUNGS: cropped.inside, CORE: core}, cropped.spacing_mm)
+    with replacing(study.known(case)) as path:
+        path.write_bytes(pickle.dumps(CaseImages(case, regions, images)))
 
 
-def _known_images(study: Study, case: str, temporary: Path) -> CaseImages:
-    """What a case's images are compared with, in the lungs and their core."""
-    lungs = study.crop(case) / "lungs.nii.gz"
-    names = [f"{reference}_{target}" for reference in TRUTHS for target in TARGETS]
-    files = {name: temporary / f"{name}.nii.gz" for name in (*names, "findings")}
-    known = KnownTruth(
-        study.root / "results" / "simulate" / case / "truth",
-        study.config["crop"]["spect"],
-        study.config["register"]["modulate"],
-    )
-    carry_truth(known, lungs, files)
-    spect = {f"{SPECT}_{target}": study.crop(case) / f"{target}.nii.gz" for target in TARGETS}
-    images = read_images(case, {"lungs": lungs, **spect, **files}, study.config["evaluate"])
-    masks = {name: images.regions.masks[name] for name in REGIONS}
-    regions = type(images.regions)(masks, images.regions.spacing_mm)
-    return CaseImages(case, regions, images.images, images.findings)
-
-
-def kept_images(folder: Path, case: str) -> CaseImages:
+def kept_images(study: Study, case: str) -> CaseImages:
     """A case that `prepare` kept."""
-    return pickle.loads((folder / f"{case}.pickle").read_bytes())
+    return pickle.loads(study.known(case).read_bytes())

@@ -40,17 +40,17 @@ class Trial:
         return f"{self.model}.seed{self.seed}.fold{self.fold}"
 
 
-def run_trial(trial: Trial, study: Study, epochs: int | None, state: Path) -> None:
-    """Train, predict and score; writes `<state>/scores/<name>.tsv` last, by which the trial counts as done.
+def run_trial(trial: Trial, study: Study, epochs: int | None) -> None:
+    """Train, predict and score; writes the study's `scores/<name>.tsv` last, by which the trial counts as done.
 
-    An interrupted training goes on from its checkpoint under `<state>/work`.
+    An interrupted training goes on from its checkpoint under `work`.
 
     Args:
         trial: what is tried.
         study: the study.
         epochs: of a network; a baseline has none.
-        state: folder of all trials, where the study's known images are kept too.
     """
+    state = study.state
     folder = state / "trainings" / trial.name
     folder.mkdir(parents=True, exist_ok=True)
     model = study.config["models"][trial.model]
@@ -60,7 +60,7 @@ def run_trial(trial: Trial, study: Study, epochs: int | None, state: Path) -> No
         _note_cost(folder, epochs or 1)
     else:
         train_baseline(learn, model, folder / "weights.safetensors", folder / "run.json", simulated=True)
-    rows = [row for case in study.tested(trial.fold) for row in _scored(trial, study, case, folder, state)]
+    rows = [row for case in study.tested(trial.fold) for row in _scored(trial, study, case, folder)]
     write_tsv(pd.DataFrame(rows, columns=COLUMNS), state / "scores" / f"{trial.name}.tsv")
 
 
@@ -100,7 +100,7 @@ def _note_cost(folder: Path, epochs: int) -> None:
     write_json(cost, folder / "cost.json")
 
 
-def _scored(trial: Trial, study: Study, case: str, folder: Path, state: Path) -> Iterator[list[Any]]:
+def _scored(trial: Trial, study: Study, case: str, folder: Path) -> Iterator[list[Any]]:
     """Rows of one case."""
     made = predict(
         folder / "weights.safetensors",
@@ -108,7 +108,7 @@ def _scored(trial: Trial, study: Study, case: str, folder: Path, state: Path) ->
         "cpu",
         study.config["synthesize"],
     )
-    known = kept_images(state / "cases", case)
+    known = kept_images(study, case)
     for target, reference, row in scores(
         {(trial.model, target): image for target, image in made.items()}, known, study
     ):
@@ -130,10 +130,10 @@ def scores(
             yield from ((target, str(reference), row) for row in rows if _wanted(row))
 
 
-def ceiling_rows(study: Study, state: Path) -> Iterator[list[Any]]:
+def ceiling_rows(study: Study) -> Iterator[list[Any]]:
     """The same rows of the truth and of what a CT shows of it, as if they were models, against the SPECT."""
     for case, fold in study.folds.items():
-        known = kept_images(state / "cases", case)
+        known = kept_images(study, case)
         for name, source in CEILINGS.items():
             made = {(name, target): image for (of, target), image in known.images.items() if of == source}
             for target, reference, row in scores(made, known, study):
