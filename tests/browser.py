@@ -47,10 +47,12 @@ class Browser:
     Attributes:
         requests: addresses of everything that the page loaded, in order.
         complaints: texts of errors and warnings: console, exceptions, failed loads.
+        process: the browser's own process.
     """
 
-    def __init__(self, write: int, read: int) -> None:
+    def __init__(self, write: int, read: int, process: subprocess.Popen[bytes]) -> None:
         self._write, self._read, self._rest, self._number = write, read, b"", 0
+        self.process = process
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
         self.requests: list[str] = []
@@ -65,17 +67,21 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """The result of a command; an error of the protocol fails the test."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
+        number = self._send({"method": method, "params": params})
         deadline = time.monotonic() + LIMIT_S
         while True:
             answer = self._message(deadline)
-            if answer.get("id") == self._number:
+            if answer.get("id") == number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]
+
+    def _send(self, message: dict[str, Any]) -> int:
+        self._number += 1
+        message["id"] = self._number
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        return self._number
 
     def _message(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -101,6 +107,10 @@ class Browser:
             self.complaints.append(" ".join(str(arg.get("value", arg)) for arg in params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.complaints.append(params["entry"]["text"])
+        elif method == "Page.javascriptDialogOpening":
+            self.complaints.append(f"asked: {params['type']} {params['message']}")
+            # unanswered, it would hold the page for ever
+            self._send({"method": "Page.handleJavaScriptDialog", "params": {"accept": True}})
         self._events.append({"method": method})
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900) -> float:
@@ -135,6 +145,11 @@ class Browser:
             keys["text"] = "\r"
         self.call("Input.dispatchKeyEvent", type="keyDown", **keys)
         self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
+
+    def kill(self) -> None:
+        """End the browser as a power cut does; nothing can be asked of it afterwards."""
+        self.process.kill()
+        self.process.wait()
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
         """The window, or a part of the page (`x`, `y`, `width`, `height` in pixels), as PNG."""
@@ -176,7 +191,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     os.close(to_browser)
     os.close(from_browser)
     try:
-        page = Browser(ours_out, ours_in)
+        page = Browser(ours_out, ours_in, process)
         page.attach()
         yield page
     finally:
