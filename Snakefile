@@ -29,6 +29,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/detect.smk"
 include: "workflow/rules/sensitivity.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/read.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -40,3 +41,15 @@ rule all:
         "results/compare/pairs.tsv",
         "results/compare/sensitivity.tsv",
         "results/compare/detection.tsv",
+        reader_packs(),
+        reader_answers(),
+
+
+rule reader_pack:
+    input:
+        reader_packs(),
+
+
+rule reader_report:
+    input:
+        reader_answers(),

@@ -322,6 +322,7 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     problems += _unknown_pairs(config)
     problems += _wrong_alternatives(config)
     problems += _wrong_synthesis(config)
+    problems += _reading_problems(config)
     for name, model in config["models"].items():
         if name in RESERVED_NAMES:
             problems.append(f"key `models.{name}`: `{name}` names a kind of image in the tables; choose another name")
@@ -330,6 +331,53 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
             loss = model_training(config, name)["loss"]
             if not any(loss[part] for part in LOSS_PARTS):
                 problems.append(f"key `train.loss`: every part of the loss of `models.{name}` has weight 0")
+    return problems
+
+
+def _reading_problems(config: dict[str, Any]) -> list[str]:
+    """A reader study that cannot be made, or whose tables could not tell two things apart."""
+    read, problems = config["read"], []
+    if not read["enabled"]:
+        return []
+    for target, model in read["models"].items():
+        if target not in config["models"].get(model, {}).get("targets", ()):
+            known = models_for(config, target)
+            problems.append(f"key `read.models.{target}`: no model `{model}` makes {target}{_suggest(model, known)}")
+    choices = read["diagnosis"]["choices"]
+    named = {
+        "read.acceptability.items": [item["name"] for item in read["acceptability"]["items"]],
+        "read.diagnosis.choices": [choice["name"] for choice in choices],
+        "read.diagnosis.locations": [place["name"] for place in read["diagnosis"]["locations"]],
+        "read.diagnosis.patterns": [pattern["name"] for pattern in read["diagnosis"]["patterns"]],
+        "read.diagnosis.choices[].diagnoses": [name.casefold() for one in choices for name in one["diagnoses"]],
+    }
+    for key, names in named.items():
+        twice = sorted({name for name in names if names.count(name) > 1})
+        problems += [f"key `{key}`: `{name}` stands there more than once" for name in twice]
+    if "guess" in named["read.acceptability.items"]:
+        problems.append("key `read.acceptability.items`: `guess` names the guess of the source; choose another name")
+    return problems + _endpoint_problems(config)
+
+
+def _endpoint_problems(config: dict[str, Any]) -> list[str]:
+    """A primary endpoint without meaning, and what must be told before packs are built."""
+    read = config["read"]
+    if set(read["parts"]) == {"acceptability"}:
+        return []
+    problems, choices = [], [choice["name"] for choice in read["diagnosis"]["choices"]]
+    for name in read["endpoint"]["positive"]:
+        if name not in choices:
+            problems.append(
+                f"key `read.endpoint.positive`: `{name}` is not in `read.diagnosis.choices`{_suggest(name, choices)}"
+            )
+    if not set(choices) - set(read["endpoint"]["positive"]):
+        problems.append("key `read.endpoint.positive`: every choice is positive, so nobody is negative")
+    if config["cohort"]["source"] != "simulated" and not read["simulated"]["readers"]:
+        problems += [
+            f"key `read.reference.{key}`: it must be told in words before packs are built"
+            for key in ("source", "adjudication")
+            if not read["reference"][key]
+        ]
     return problems
 
 

@@ -28,17 +28,25 @@ from ct2vq.discover.resolve import resolve_source
 from ct2vq.errors import Ct2vqError
 from ct2vq.identity.sources import write_sources
 from ct2vq.identity.store import study_store
+from ct2vq.read.exports import stored_exports
+from ct2vq.read.names import FIGURES, REPORTED
+from ct2vq.read.readers import study_readers
+from ct2vq.read.settings import reading_cases
 from ct2vq.split import assign_folds, folds_table
 from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
 
 
+def wanted_targets():
+    """What was asked for by name; Snakemake tells a workflow its targets only after its rules are read."""
+    if "snakemake" not in sys.argv[0]:
+        return []
+    told, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    return [*(told.targets or ()), *(told.target_jobs or ())]
+
+
 def only_converted():
     """Whether no more is wanted than to check or to convert the raw images: folds do not matter for that."""
-    if "snakemake" not in sys.argv[0]:
-        return False
-    # Snakemake tells a workflow its targets only after its rules are read
-    told, _ = get_argument_parser().parse_known_args(sys.argv[1:])
-    wanted = [*(told.targets or ()), *(told.target_jobs or ())]
+    wanted = wanted_targets()
     early = ("check", "convert", "results/check/", "results/convert/")
     return bool(wanted) and all(str(target).startswith(early) for target in wanted)
 
@@ -93,6 +101,28 @@ for name in sorted(config["models"].keys() - MODELS.keys()):
 NETWORKS = [name for name, model in MODELS.items() if is_network(model)]
 BASELINES = [name for name in MODELS if name not in NETWORKS]
 
+#: whether the study has readers; without them no rule of `read.smk` is in the DAG
+READING = config["read"]["enabled"] and not only_converted()
+
+
+def prepare_reading():
+    """What is read (cases by identifier) and who reads it (level by reader)."""
+    if {"reader_pack", "reader_report"} & set(
+        map(str, wanted_targets())
+    ) and not READING:
+        raise WorkflowError(
+            "this study has no readers: key read.enabled is false (docs/reading.md)"
+        )
+    if not READING:
+        return {}, {}
+    try:
+        return reading_cases(config, COHORT), study_readers(config["read"])
+    except Ct2vqError as error:
+        raise WorkflowError(str(error)) from None
+
+
+READ_CASES, READERS = prepare_reading()
+
 
 onstart:
     claim_run(config)
@@ -106,6 +136,7 @@ wildcard_constraints:
     model="|".join(MODELS) or "none",
     fold=r"\d+",
     alternative="|".join(config["sensitivity"]["spect"]) or "none",
+    reader="|".join(READERS) or "none",
 
 
 def cases_with(targets):
@@ -614,3 +645,80 @@ def cohort_flow():
             sum(fold == number for fold in FOLDS.values()) for number in FOLD_NUMBERS
         ],
     }
+
+
+#: keys of `read` that the design and its plan, and a pack, are made from
+READ_BY_DESIGN = (
+    "parts",
+    "models",
+    "repeats",
+    "washout_days",
+    "washout",
+    "go_back",
+    "display_percentile",
+    "reference",
+    "endpoint",
+    "acceptability",
+    "diagnosis",
+)
+READ_BY_PACK = (
+    "title",
+    "intro",
+    "repeats",
+    "washout_days",
+    "washout",
+    "go_back",
+    "idle_minutes",
+    "return_to",
+    "ct_windows",
+    "colour_map",
+    "display_percentile",
+    "acceptability",
+    "diagnosis",
+)
+
+
+def read_settings(keys):
+    """Some of the keys of `read`, so that a change of others reruns nothing."""
+    return {key: config["read"][key] for key in keys}
+
+
+def labels_of_read_models():
+    """Names of the models whose images are read."""
+    return {
+        model: label
+        for model, label in model_labels().items()
+        if model in config["read"]["models"].values()
+    }
+
+
+def reader_packs():
+    """What is handed over, its keys and the plan; nothing if the study has no readers."""
+    packs = expand("results/read/packs/{reader}", reader=READERS)
+    return ["results/read/plan.md", *packs] if READING else []
+
+
+def reader_answers():
+    """What the readers' answers say; nothing if the study has no readers."""
+    return ["results/read/completeness.tsv"] if READING else []
+
+
+def reading_inputs():
+    """What the report shows of the reader study: tables and figures; nothing if the study has no readers."""
+    if not READING:
+        return {}
+    tables = {f"reading_{name}": f"results/read/{name}.tsv" for name in REPORTED}
+    figures = [f"results/report/figures/{name}" for name in FIGURES]
+    endings = (".png", *BESIDE_FIGURES)
+    return {
+        **tables,
+        "reading_figures": [stem + ending for stem in figures for ending in endings],
+    }
+
+
+def reader_exports():
+    """Answers that are there: of simulated readers all, of people those that were imported."""
+    if config["read"]["simulated"]["readers"]:
+        return expand("results/read/simulated/{reader}.json", reader=READERS)
+    folder = Path(config["read"]["exports"])
+    return [str(path) for path in stored_exports(folder, READERS)]

@@ -173,14 +173,14 @@ def new_checkout(folder: Path) -> Study:
 
 
 def table_study(study: Study, rows: Mapping[str, Mapping[str, str]]) -> Study:
-    """Turn a checkout into a hospital's study of its own cases, with the tiny study's settings.
+    """Turn a checkout into a hospital's study of its own cases, with the tiny study's settings but without readers.
 
     Args:
         study: a new checkout.
         rows: what the cohort table says of each case, by case and column; every case is a patient of its own.
     """
     settings = yaml.safe_load(study.path(TINY).read_text(encoding="utf-8"))
-    settings |= {"study": "own-cases", "cohort": {"source": "table"}}
+    settings |= {"study": "own-cases", "cohort": {"source": "table"}, "read": {"enabled": False}}
     study.path("config/config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     write_cases(study, rows)
     return Study(study.folder, None, study.environment)

@@ -17,8 +17,9 @@ RULES = {
 WITHOUT_OUTPUT = {"check"}
 #: rules that the embedded cohort does not need
 ELSEWHERE = {"segment_backend", "sensitivity_case", "sensitivity_register"}
-#: rules whose tables stand beside another stage's: thresholds that classify are a part of the comparison
-BESIDE = {"detect": "compare"}
+#: rules whose files stand beside another stage's: thresholds that classify are a part of the comparison, and figures of
+#: readers a part of the report
+BESIDE = {"detect": ("compare",), "read_report": ("read", "report/figures")}
 DIRECTIVES = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "script")
 
 
@@ -56,7 +57,8 @@ def test_files_of_a_rule_lie_where_its_stage_says(rule):
     assert log.removeprefix("logs/").removesuffix(".log") == benchmark.removeprefix("benchmarks/").removesuffix(".tsv")
     outputs = re.findall(r'"(results/.*?)"', _directive(text, "output"))
     assert outputs
-    assert [path for path in outputs if not path.startswith(f"results/{BESIDE.get(rule, stage)}/")] == []
+    folders = tuple(f"results/{folder}/" for folder in BESIDE.get(rule, (stage,)))
+    assert [path for path in outputs if not path.startswith(folders)] == []
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -333,6 +333,7 @@ rule report_figures:
 
 rule report:
     input:
+        **reading_inputs(),
         summary="results/compare/summary.tsv",
         pairs="results/compare/pairs.tsv",
         baselines="results/compare/baselines.tsv",
