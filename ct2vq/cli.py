@@ -162,6 +162,33 @@ def discover(
         show(found, store.folder, table, console)
 
 
+@app.command("import-reader", help="Check the files that readers sent back, and keep those that are right.")
+def import_reader(
+    files: Annotated[list[Path], typer.Argument(help="exports of the readers' page (*.json)")],
+    partial: Annotated[bool, typer.Option("--partial", help="accept one with missing answers")] = False,
+    packs: Annotated[Path, typer.Option(help="folder of the packs")] = Path("results/read/packs"),
+    configfile: Annotated[
+        Path | None, typer.Option(help="the study's configuration, else config/config.yaml or the defaults")
+    ] = None,
+) -> None:
+    """Import each file by itself; status 1 if one was refused."""
+    from ct2vq.read.exports import import_exports
+
+    with _plain_errors():
+        default = Path("config/config.yaml")
+        config = _configuration(configfile or (default if default.is_file() else None))
+        folder = config["read"]["exports"]
+        accepted, refused = import_exports(files, packs, folder, study=config["study"], partial=partial)
+    for line in accepted:
+        print(line)
+    if accepted and config["read"]["simulated"]["readers"]:
+        print("ct2vq: the report shows simulated readers until read.simulated.readers is 0", file=sys.stderr)
+    for line in refused:
+        print(f"ct2vq: refused: {line}", file=sys.stderr)
+    if refused:
+        raise typer.Exit(1)
+
+
 @app.command("config-docs", help="Print the page that documents every key of the configuration (config/README.md).")
 def config_docs() -> None:
     """Print the reference of the configuration, made from the schemas."""

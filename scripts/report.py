@@ -18,12 +18,15 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.report.page import write_report
+        from ct2vq.read.names import REPORTED
+        from ct2vq.report.page import READING, write_report
         from ct2vq.report.study import EXTRA
 
         tables = ("summary", "pairs", "baselines", "metrics", "folds", "acquisitions", *EXTRA)
+        named = dict(snakemake.input.items())
+        reading = {name: named[name] for name in (f"{READING}{table}" for table in REPORTED) if name in named}
         write_report(
-            {name: snakemake.input[name] for name in tables},
+            {name: snakemake.input[name] for name in tables} | reading,
             qc=snakemake.input.qc,
             noticed=snakemake.input.noticed,
             runs=snakemake.input.runs,
@@ -32,7 +35,7 @@ if __name__ == "__main__":
             normalised=snakemake.input.normalised,
             volumes=snakemake.input.volumes,
             registrations=snakemake.input.registrations,
-            figures=snakemake.input.figures,
+            figures=[*snakemake.input.figures, *named.get("reading_figures", [])],
             benchmarks=BENCHMARKS,
             outputs=dict(snakemake.output.items()),
             config=snakemake.params.config,

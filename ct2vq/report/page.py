@@ -15,6 +15,7 @@ from ct2vq.files import copy_file, read_json, read_tsv, write_text, write_tsv
 from ct2vq.findings import PUBLISHED_PATIENTS, number, p_value
 from ct2vq.noticed import noticed_rows, read_records, summarise_noticed
 from ct2vq.pages import RESOURCES, link, script, style, template
+from ct2vq.read.names import REPORTED
 from ct2vq.registrations import registration_name, summarise
 from ct2vq.report.cases import (
     browser_data,
@@ -37,6 +38,7 @@ from ct2vq.report.provenance import (
     write_times,
 )
 from ct2vq.report.published import neighbours, published_beside_ours
+from ct2vq.report.readers import readers_section
 from ct2vq.report.regions import regions_table
 from ct2vq.report.results import (
     baselines_table,
@@ -51,6 +53,9 @@ from ct2vq.report.study import EXTRA, Study
 
 VIEWER_FILES = ("niivue.umd.js", "LICENSE.txt", "SOURCE.md")
 PRINTED = (".pdf", ".svg", ".tsv")
+
+#: what the names of the reader study's tables begin with on the page
+READING = "reading_"
 
 
 def write_report(
@@ -76,8 +81,9 @@ def write_report(
     """Write the page, the configuration that the study ran with, the tables, the viewer and the times.
 
     Args:
-        tables: paths of the tables `summary`, `pairs`, `baselines`, `metrics`, `folds` and `acquisitions`, and of those
-            of `ct2vq.report.study.EXTRA` that the study has.
+        tables: paths of the tables `summary`, `pairs`, `baselines`, `metrics`, `folds` and `acquisitions`, of those
+            of `ct2vq.report.study.EXTRA` that the study has, and with readers `reading_<name>` for each name of
+            `ct2vq.read.names.REPORTED`.
         qc: `results/register/<case>/qc.json`, or `<target>_qc.json` of a SPECT that is registered alone.
         noticed: records of the stages `segment` and `crop` (`ct2vq.noticed.read_records`).
         runs: `results/train/<model>/fold<k>/run.json`.
@@ -110,6 +116,7 @@ def write_report(
         runs=[read_json(path) | {"model": Path(path).parts[-3]} for path in runs],
         facts=facts,
         extra={name: read_tsv(tables[name]) for name in EXTRA if name in tables},
+        reading={name: read_tsv(tables[f"{READING}{name}"]) for name in REPORTED if f"{READING}{name}" in tables},
     )
     page = outputs["page"]
     copied = copy_tables(tables, study, outputs["tables"])
@@ -203,6 +210,7 @@ def render(study: Study, links: Mapping[str, Any]) -> str:
         pairs=pairs_table(study),
         baselines=baselines_table(study),
         **classification(study),
+        readers=readers_section(study),
         published=published_beside_ours(study, published),
         published_n=PUBLISHED_PATIENTS,
         neighbours=neighbours(published),

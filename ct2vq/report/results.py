@@ -20,6 +20,7 @@ from ct2vq.findings import (
     paired_differences,
 )
 from ct2vq.report.detected import detection_findings
+from ct2vq.report.readers import reading_findings
 from ct2vq.report.study import Study
 
 #: the layouts of others, in words
@@ -49,6 +50,7 @@ def findings(study: Study) -> list[Finding]:
         *against_baselines(study.baselines, study.labels, confidence, patients),
         *paired_differences(study.pairs, study.labels, patients),
         *detection_findings(study),
+        *reading_findings(study),
         *caveats(study.pairs, confidence, patients, study.simulated),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,7 @@ class Study:
         facts: sidecars of the stage `convert`, by case and volume.
         acquisitions: the table of the stage `convert`, a row for each volume (`results/convert/cohort.tsv`).
         extra: the other tables of the stage `compare` by name (`EXTRA`); those that a study has not are left out.
+        reading: tables of the reader study by name (`ct2vq.read.names.REPORTED`); empty without readers.
     """
 
     config: Mapping[str, Any]
@@ -57,6 +58,7 @@ class Study:
     facts: Mapping[str, Mapping[str, Mapping[str, Any]]]
     acquisitions: pd.DataFrame
     extra: Mapping[str, pd.DataFrame]
+    reading: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def networks(self) -> list[str]:
