@@ -164,7 +164,7 @@ def _write(competing: Sequence[System], study: Study, state: Path, done: str, op
         f"python docs/benchmarks/run_train.py --study DIR --config {options.config.name} --minutes {options.minutes}"
     )
     header = describe_machine("Trained for the same minutes", __doc__ or "", command, options.jobs)
-    labels = {system.name: study.config["models"][system.models[0]]["label"] for system in competing}
+    labels = {system.name: study.config["models"][system.models[0]].get("label", system.name) for system in competing}
     known = {"done": done, "minutes": options.minutes, "seeds": len(options.seeds), "cases": len(study.folds)}
     write_json(header | known | {"ours": OURS, "labels": labels}, options.output / f"{options.name}.json")
     chosen = table[table["metric"].isin(["rs", "behind_ours", "share_of_ceiling", "way_to_ceiling"])]

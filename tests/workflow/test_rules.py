@@ -65,7 +65,7 @@ def test_files_of_a_rule_lie_where_its_stage_says(rule):
 def test_inputs_and_outputs_have_names(rule):
     for name in ("input", "output"):
         items = [line for line in _directive(RULES[rule][1], name).splitlines() if re.match(r"        \S", line)]
-        unnamed = [line for line in items if not re.match(r"        (\w+=|unpack\(|[\])])", line)]
+        unnamed = [line for line in items if not re.match(r"        (\w+=|unpack\(|\*\*|[\])])", line)]
         assert unnamed == []
 
 
