@@ -22,6 +22,8 @@ RANDOM, FIXED = "random", "fixed"
 #: conclusions about the primary endpoint
 NON_INFERIOR, NOT_SHOWN, INFERIOR = "non-inferior", "non-inferiority not shown", "inferior"
 NOT_COMPUTED = "not computed"
+#: before a conclusion that is made while answers to the endpoint's part are missing
+INTERIM = "interim, "
 MRMC_COLUMNS = (
     *("part", "metric", "kind", "group", "readers_are", "n_readers", "cases", "patients", "positive", "left_out"),
     *(f"{source}{end}" for source in SOURCES for end in ("", "_low", "_high")),
@@ -283,7 +285,8 @@ def endpoint_table(reading: Reading) -> pd.DataFrame:
         "unit": size["unit"],
     }
     if parts:
-        row |= _endpoint(reading, parts[0])
+        # `positive` is here what counts as positive, not how many are
+        row |= {**_endpoint(reading, parts[0]), "positive": row["positive"]}
     else:
         row |= {"conclusion": NOT_COMPUTED, "reason": "no diagnosis part was read"}
     columns = [
@@ -306,4 +309,16 @@ def _endpoint(reading: Reading, part: str) -> dict[str, Any]:
         conclusion = NOT_COMPUTED
     else:
         conclusion = NON_INFERIOR if low > -margin else INFERIOR if high < -margin else NOT_SHOWN
-    return row | {"conclusion": conclusion, "reason": row["reason"] or ("" if several else "one reader only")}
+    reasons = [row["reason"] or ("" if several else "one reader only")]
+    open_ = _still_open(reading, part)
+    if open_:
+        conclusion = conclusion if conclusion == NOT_COMPUTED else INTERIM + conclusion
+        reasons.append(f"answers are missing of {len(open_)} of {len(reading.levels)} readers: {', '.join(open_)}")
+    return row | {"conclusion": conclusion, "reason": "; ".join(filter(None, reasons))}
+
+
+def _still_open(reading: Reading, part: str) -> list[str]:
+    """Readers who have not answered all of a part: a conclusion without them is not the one that was planned."""
+    shown = reading.answers[(reading.answers["part"] == part) & reading.answers["repeat_of"].isna()]
+    answered = shown.groupby("reader")["answered"].all()
+    return [reader for reader in reading.levels if not answered.get(reader, False)]

@@ -22,6 +22,8 @@ FORMAT = 1
 PACK_OPENS, PACK_CLOSES = "ct2vqPack(", ");"
 #: an export of a hundred cases has some hundred kilobytes
 LARGEST_BYTES = 50_000_000
+#: a year: nobody looks at one item for so long
+LONGEST_SECONDS = 31_536_000
 #: folder, within that of the exports, of those which a later export of the same reader replaced
 REPLACED = "replaced"
 ACCEPTABILITY = "acceptability"
@@ -195,6 +197,7 @@ def _content_problem(document: Mapping[str, Any], pack: Mapping[str, Any]) -> st
     parts = {session["number"]: session["part"] for session in pack["sessions"]}
     known = {(session["number"], item["item"]) for session in pack["sessions"] for item in session["items"]}
     problem = _sessions_problem(document["sessions"], parts)
+    begun = set() if problem else {session["number"] for session in document["sessions"] if session.get("started")}
     seen: set[tuple[Any, Any]] = set()
     for answer in document["answers"]:
         if problem:
@@ -202,8 +205,10 @@ def _content_problem(document: Mapping[str, Any], pack: Mapping[str, Any]) -> st
         if not isinstance(answer, dict):
             return "an answer is no mapping"
         shown = (answer.get("session"), answer.get("item"))
-        if shown not in known:
+        if type(shown[0]) is not int or not isinstance(shown[1], str) or shown not in known:
             return f"item `{shown[1]}` of session {shown[0]} is not in the pack"
+        if shown[0] not in begun:
+            return f"item `{shown[1]}` is answered, but session {shown[0]} was never begun"
         if shown in seen:
             return f"item `{shown[1]}` of session {shown[0]} is answered twice"
         seen.add(shown)
@@ -214,13 +219,16 @@ def _content_problem(document: Mapping[str, Any], pack: Mapping[str, Any]) -> st
 
 def _sessions_problem(sessions: Sequence[Any], parts: Mapping[int, str]) -> str | None:
     numbers = [session.get("number") for session in sessions if isinstance(session, dict)]
-    if len(numbers) != len(sessions) or not set(numbers) <= parts.keys() or len(set(numbers)) != len(numbers):
+    whole = len(numbers) == len(sessions) and all(type(number) is int for number in numbers)
+    if not whole or not set(numbers) <= parts.keys() or len(set(numbers)) != len(numbers):
         return "its sessions are not those of the pack"
     for session in sessions:
         for name in ("started", "finished"):
             value = session.get(name)
             if value is not None and instant(value) is None:
                 return f"session {session['number']}: {name} is no time: {value!r}"
+        if type(session.get("washout_overridden", False)) is not bool:
+            return f"session {session['number']}: washout_overridden is not yes or no"
     return None
 
 
@@ -237,14 +245,18 @@ def _answer_problem(answer: Mapping[str, Any], part: str, pack: Mapping[str, Any
     if answer.get("part") != part:
         return f"part `{answer.get('part')}`, expected `{part}`"
     seconds = answer.get("seconds")
-    if not _is_number(seconds) or seconds < 0:
-        return f"seconds {seconds!r}"
+    if not _is_number(seconds) or not 0 <= seconds <= LONGEST_SECONDS:
+        return f"seconds {str(seconds)[:20]}"
+    for name in ("visits", "changes"):
+        count = answer.get(name, 0)
+        if type(count) is not int or not 0 <= count <= LONGEST_SECONDS:
+            return f"`{name}` is no number of times"
     values, offered = answer.get("values"), asked(pack, part)
     if not isinstance(values, dict) or type(answer.get("complete")) is not bool:
         return "without values, or without saying whether they are complete"
     for name, value in values.items():
         if name == "comment" and part != ACCEPTABILITY:
-            valid = isinstance(value, str)
+            valid = isinstance(value, str) and _is_text(value)
         elif name not in offered:
             return f"`{name}` was not asked"
         else:
@@ -256,7 +268,17 @@ def _answer_problem(answer: Mapping[str, Any], part: str, pack: Mapping[str, Any
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # an integer may be too large for `math.isfinite`, and is finite
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: half of a surrogate pair, which JSON can hold, can not."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_offered(value: Any, name: str, offered: Sequence[Any]) -> bool:

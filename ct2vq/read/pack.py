@@ -174,7 +174,8 @@ def _write_volumes(
         raise Ct2vqError(f"the cases' grids have different or unequal spacings in mm: {sorted(spacings)}")
     spacing_mm = next(iter(spacings))[0]
     box = blind.common_box(grid.GetSize()[::-1] for grid in grids.values())
-    folder.mkdir(parents=True)
+    raw = folder.with_name(f"{folder.name}.raw")
+    raw.mkdir(parents=True)
     for case in shown:
         volumes = read_case(images[case], percentile)
         places = iter(blind.places_of(case, secret))
@@ -183,9 +184,17 @@ def _write_volumes(
             for kind, name in showing.names.items():
                 voxels = volumes.ct if kind == "ct" else volumes.function[showing.source, kind]
                 script = blind.volume_script(name, blind.in_box(voxels, box, place), spacing_mm)
-                (folder / f"{name}.js").write_text(script, encoding="ascii")
-    _pad(folder, [name for one in showings for kind, name in one.names.items() if kind == "ct"], secret)
-    _pad(folder, [name for one in showings for kind, name in one.names.items() if kind != "ct"], secret)
+                (raw / f"{name}.js").write_text(script, encoding="ascii")
+    lengths = _common_lengths(raw, showings)
+    folder.mkdir()
+    # in the order of their names: an archive or a stick may list files in the order in which they were written, and
+    # the order of writing must not tell which belong to one case
+    for name in sorted(lengths):
+        text = (raw / f"{name}.js").read_text(encoding="ascii")
+        padded = text + blind.filler(lengths[name] - len(text), name, secret)
+        (folder / f"{name}.js").write_text(padded, encoding="ascii")
+        (raw / f"{name}.js").unlink()
+    raw.rmdir()
     return spacing_mm
 
 
@@ -214,13 +223,14 @@ def read_case(images: Mapping[str, str | Path], percentile: float) -> CaseVolume
     return CaseVolumes(function, blind.ct_steps(arrays["ct"]))
 
 
-def _pad(folder: Path, names: list[str], secret: str) -> None:
-    """Make scripts equally long by a comment at their end."""
-    lengths = {name: (folder / f"{name}.js").stat().st_size for name in names}
-    longest = max(lengths.values(), default=0) + blind.SHORTEST_FILLER
-    for name, length in lengths.items():
-        with open(folder / f"{name}.js", "a", encoding="ascii") as stream:
-            stream.write(blind.filler(longest - length, name, secret))
+def _common_lengths(folder: Path, showings: list[Showing]) -> dict[str, int]:
+    """The length that each script gets, by name: one for function, one for CT, each with room for a filler."""
+    lengths: dict[str, int] = {}
+    for is_ct in (False, True):
+        names = [name for one in showings for kind, name in one.names.items() if (kind == "ct") == is_ct]
+        longest = max(((folder / f"{name}.js").stat().st_size for name in names), default=0)
+        lengths |= dict.fromkeys(names, longest + blind.SHORTEST_FILLER)
+    return lengths
 
 
 def _content(

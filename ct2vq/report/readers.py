@@ -51,7 +51,7 @@ def _endpoint_words(row: Mapping[str, Any]) -> str:
     return (
         f"{told}, difference {number(row['difference'], 2)} ({bounds}), margin {row['margin']:g}: {row['conclusion']}; "
         f"{row['n_readers']:.0f} readers, {row['patients']:.0f} patients"
-    )
+    ) + (f" ({text(row['reason'])})" if text(row["reason"]) else "")
 
 
 def readers_section(study: Study) -> dict[str, Any] | None:

@@ -222,6 +222,16 @@ def test_who_has_not_returned_and_who_has_answered_a_part(study: AnsweredStudy, 
     assert all(path.is_file() for path in (*tables.values(), *figures.values()))
 
 
+def test_a_conclusion_without_all_readers_is_interim(tmp_path: Path) -> None:
+    study = make_study(tmp_path, cases=40)
+    exports = [study.answer(reader, skill={"resident": 1.0, "senior": 1.0}) for reader in study.readers]
+    whole = endpoint_table(study.load(exports)).iloc[0]
+    assert not whole["conclusion"].startswith("interim") and whole["reason"] == ""
+    row = endpoint_table(study.load(exports[:2])).iloc[0]
+    assert row["conclusion"].startswith("interim, ") and "missing of 1 of 3 readers: cy" in row["reason"]
+    assert row["positive"] == "", "what counts as positive, not how many are"
+
+
 def test_patients_with_two_cases_and_two_cases_only(tmp_path: Path) -> None:
     study = make_study(tmp_path / "two", cases=24, per_patient=2)
     made = no_crash(study.load([study.answer(reader) for reader in study.readers]))

@@ -86,6 +86,22 @@ def test_files_are_alike(study, folder, contents) -> None:
     assert len({(path.stat().st_mode, path.stat().st_uid) for path in (folder / "volumes").iterdir()}) == 1
 
 
+def test_files_are_written_in_the_order_of_their_names(tmp_path, monkeypatch) -> None:
+    """An archive may list files in the order in which they were written: it must not tell what is of one case."""
+    study, written = small_study(tmp_path, number=3), []
+    write = Path.write_text
+
+    def noted(path: Path, *args: Any, **kwargs: Any) -> int:
+        written.append(path)
+        return write(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", noted)
+    study.pack()
+    monkeypatch.undo()
+    names = [path.stem for path in written if path.parent.name == "volumes"]
+    assert names == sorted(path.stem for path in (tmp_path / "packs" / "ann" / "volumes").iterdir())
+
+
 def test_grey_steps_are_alike(study, contents) -> None:
     brightest: dict[tuple[str, str], set[int]] = {}
     for name, kind, row in volumes_of(study.key_rows()):

@@ -20,6 +20,7 @@ from ct2vq.read.exports import (
     check_export,
     digest_of,
     import_export,
+    import_exports,
     read_export,
     read_pack,
     signed,
@@ -81,6 +82,13 @@ CHANGES: dict[str, tuple[Callable[[Document], Any], str]] = {
     "lacks": (lambda d: first(d, "diagnosis")["values"].pop("pattern"), "called complete without `pattern`"),
     "seconds": (lambda d: d["answers"][0].update(seconds=-1), "seconds -1"),
     "time": (lambda d: d["sessions"][0].update(started="yesterday"), "is no time"),
+    "number of a session": (lambda d: d["sessions"][0].update(number=[1]), "sessions are not those of the pack"),
+    "item of a wrong type": (lambda d: d["answers"][0].update(item=["abc"]), "is not in the pack"),
+    "session of a wrong type": (lambda d: d["answers"][0].update(session={}), "is not in the pack"),
+    "seconds beyond any float": (lambda d: d["answers"][0].update(seconds=10**400), "seconds 1000"),
+    "visits": (lambda d: d["answers"][0].update(visits={"a": 1}), "`visits` is no number of times"),
+    "half a character": (lambda d: d["answers"][0]["values"].update(comment="\ud800"), "`comment` has the value"),
+    "never begun": (lambda d: d.update(sessions=[]), "session 1 was never begun"),
     "sessions": (lambda d: d["sessions"].append({"number": 9}), "sessions are not those of the pack"),
     "incomplete": (lambda d: d["answers"].pop(), "27 of 28 items are complete"),
 }
@@ -179,3 +187,12 @@ def test_the_command(study: AnsweredStudy, tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "data" / "readers" / "ann.json").is_file()
     again = CliRunner().invoke(app, [*call[:1], *call[2:]])
     assert again.exit_code == 1 and "imported already" in again.stderr
+
+
+def test_a_file_of_wrong_types_keeps_no_other_from_being_accepted(study: AnsweredStudy, tmp_path: Path) -> None:
+    wrong = study.people("ann", lambda document: document["answers"][0].update(item=["abc"]))
+    right = study.people("bo")
+    packs = study.folder / "packs"
+    accepted, refused = import_exports([wrong, right], packs, tmp_path, study="small", partial=False)
+    assert (len(accepted), len(refused)) == (1, 1)
+    assert (tmp_path / "bo.json").is_file()
