@@ -280,6 +280,10 @@ CODES = {
         "A figure of the registration's quality is beyond the study's limit.",
         "Look at the overlay; exclude the case if it is wrong; see `register.flags`.",
     ),
+    "W805": Code(
+        "A registration beyond a limit of refusal is used, because `register.accept` names the case.",
+        "Nothing, if you looked at its overlay and at the patient's identity; else take it from the list.",
+    ),
     "W901": Code(
         "The network's grid reaches beyond the CT; air fills it.", "Nothing, if the CT shows the lungs as a whole."
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,23 @@ def load_cohort(config: Mapping[str, Any]) -> Cohort:
     simulated = settings["source"] == "simulated"
     cases = _simulated_cases(config) if simulated else _read_cases(settings)
     exclusions = _read_exclusions(settings["exclusions"], {case.case_id for case in cases})
+    _require_known(config, cases)
     excluded = {row["case_id"] for row in exclusions}
     remaining = tuple(case for case in cases if case.case_id not in excluded)
     if not remaining:
         raise ConfigError("every case is excluded", path=settings["exclusions"])
     return Cohort(remaining, tuple(exclusions), simulated)
+
+
+def _require_known(config: Mapping[str, Any], cases: Sequence[Case]) -> None:
+    """Stop if `register.accept` names a case that there is not: a misspelt name would accept nobody.
+
+    Raises:
+        ConfigError: with the names.
+    """
+    unknown = sorted(set(config.get("register", {}).get("accept", ())) - {case.case_id for case in cases})
+    if unknown:
+        raise ConfigError(f"no such case: {', '.join(unknown)}", key="register.accept")
 
 
 def _simulated_cases(config: Mapping[str, Any]) -> tuple[Case, ...]:

@@ -37,7 +37,7 @@ RESERVED_NAMES = (
 #: keys of `train.loss` that are weights of its parts
 LOSS_PARTS = ("l1", "huber", "ssim", "correlation")
 #: keys of `register` that measure a registration and change none
-ONLY_JUDGED_BY = ("flags", "refuse", "simulated_landmarks")
+ONLY_JUDGED_BY = ("accept", "flags", "refuse", "simulated_landmarks")
 #: the study's own SPECT among the alternatives
 OWN_SPECT = "study"
 

@@ -35,4 +35,5 @@ if __name__ == "__main__":
             Path(snakemake.output.accepted),
             snakemake.params.limits,
             landmarks,
+            accept=snakemake.params.accept,
         )

@@ -1,4 +1,4 @@
-"""Adapter of the rule `segment` where a network of others finds the lungs."""
+"""Adapter of the rule `segment_backend`, where a network of others finds the lungs."""
 
 import sys
 from pathlib import Path
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     snakemake: Snakemake
 
 if __name__ == "__main__":
-    from ct2vq.logs import private_stage, stage
+    from ct2vq.logs import private_stage
 
     own = snakemake.params.lung_mask is not None
-    with (private_stage if own else stage)(snakemake.log[0]) as curtain:
+    # the networks' libraries print to stdout what belongs in the log
+    with private_stage(snakemake.log[0]) as curtain:
         from ct2vq.identity.sources import backend_weights, private_folder
         from ct2vq.segment import segment_case
         from ct2vq.segment.backends import backend_of

@@ -210,6 +210,15 @@ def test_wrong_exclusions(tmp_path: Path, rows: str, said: str) -> None:
     assert "exclusions.tsv" in text
 
 
+def test_an_accepted_registration_must_be_of_a_case(tmp_path: Path) -> None:
+    config = complete_config({"study": "x", "cohort": {"source": "simulated", "exclusions": str(tmp_path / "none")}})
+    config["register"]["accept"] = ["sim001"]
+    assert "sim001" in load_cohort(config).case_ids
+    config["register"]["accept"] = ["sim001", "sim01"]
+    with pytest.raises(ConfigError, match=r"register\.accept: no such case: sim01$"):
+        load_cohort(config)
+
+
 def simulated(seed: int, cases: int, diagnoses: dict[str, float]) -> Cohort:
     settings = {"cases": cases, "diagnoses": diagnoses}
     cohort = {"source": "simulated", "exclusions": "/nonexistent"}

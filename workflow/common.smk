@@ -326,7 +326,7 @@ def register_quality_alone_inputs(wildcards):
 
 
 #: keys of `register` that no registration reads, only one through an attenuation CT, and only one without
-NOT_TO_REGISTER = {"flags", "refuse", "modulate", "simulated_landmarks"}
+NOT_TO_REGISTER = {"accept", "flags", "refuse", "modulate", "simulated_landmarks"}
 ONLY_THROUGH_CT = {
     "transform",
     "linear_guide",

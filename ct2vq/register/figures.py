@@ -6,7 +6,7 @@ from something else than this patient's lungs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ct2vq.config import TARGETS
@@ -66,6 +66,8 @@ FIGURES = {
     "tre_max_before_mm": Figure("largest error at landmarks before", "mm"),
     "tre_max_after_mm": Figure("largest error at landmarks after", "mm"),
 }
+#: figures whose limit of refusal is made for a deformable registration
+OF_DEFORMABLE = frozenset({"lung_detail_after"})
 #: figures of each SPECT image
 SPECT_FIGURES = {
     "counts_inside_before": Figure("share of the counts inside the lungs before", "1", "D804"),
@@ -118,19 +120,46 @@ def _values(record: Mapping[str, Any], name: str) -> Iterator[tuple[str, Figure,
             yield f"{target}: ", SPECT_FIGURES[name], record["spect"][target][name]
 
 
+def refusals(record: Mapping[str, Any], limits: Mapping[str, float | None]) -> Iterator[Breach]:
+    """What is beyond `register.refuse`; a rigid or affine registration is not refused for vessels that breathing moved.
+
+    Args:
+        record: figures, and `method` as `ct2vq.register.case` names it.
+        limits: `register.refuse`.
+    """
+    deformed = record["method"].startswith("deformable")
+    for breach in breaches(record, limits):
+        if deformed or breach.name not in OF_DEFORMABLE:
+            yield breach
+
+
 def require_plausible(record: Mapping[str, Any], limits: Mapping[str, float | None]) -> None:
     """Stop where the images cannot belong together or the field cannot be breathing.
 
     Raises:
         RegistrationError: D803, D804, D805, D808 or D809, with every figure beyond its limit.
     """
-    found = list(breaches(record, limits))
+    found = list(refusals(record, limits))
     if not found:
         return
     raise RegistrationError(
         found[0].code,
         "; ".join(breach.text for breach in found),
         key=f"register.refuse ({', '.join(dict.fromkeys(breach.name for breach in found))})",
-        hint="look whether all images show one patient and the lung masks are right; then exclude the case, or loosen "
-        "the limit",
+        hint=f"{_suspicion(found)}; exclude the case, or, if all is right, name it in register.accept",
     )
+
+
+def _suspicion(found: Sequence[Breach]) -> str:
+    """Where to look first."""
+    if "lung_detail_after" in {breach.name for breach in found}:
+        return (
+            "vessels of the CT are not where the attenuation CT shows them: look whether both are of one patient, the "
+            "masks are right and the attenuation CT is fine enough to show vessels"
+        )
+    return "look whether all images show one patient and the lung masks are right"
+
+
+def accepted_flags(record: Mapping[str, Any], limits: Mapping[str, float | None]) -> list[str]:
+    """What would have been refused if nobody had looked at the case and accepted it."""
+    return [f"W805 accepted by register.accept: {breach.text}" for breach in refusals(record, limits)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ct2vq.config import TARGETS
 from ct2vq.files import read_json, write_json, write_text
-from ct2vq.register.figures import breaches, require_plausible
+from ct2vq.register.figures import accepted_flags, breaches, require_plausible
 from ct2vq.register.frames import Frames, frame_flags
 from ct2vq.register.landmarks import read_landmarks
 from ct2vq.register.quality import measure_quality
@@ -32,6 +32,8 @@ def judge_registration(
     accepted: Path,
     limits: Mapping[str, Mapping[str, float | None]],
     landmarks: Path | None = None,
+    *,
+    accept: bool = False,
 ) -> None:
     """Measure a registration, flag what is doubtful, and stop where it cannot be right.
 
@@ -44,6 +46,7 @@ def judge_registration(
         accepted: text file of constant content, written if nothing is refused.
         limits: `flags` and `refuse` of the config block `register`.
         landmarks: table of points that belong together (`ct2vq.register.landmarks`).
+        accept: whether somebody looked at the case and accepts it: what is beyond a limit of `refuse` is flagged.
 
     Raises:
         RegistrationError: D803, D804, D805, D808, D809 (beyond a limit of `refuse`); D810 (landmarks).
@@ -53,8 +56,9 @@ def judge_registration(
     images = {name: read_volume(path) for name, path in volumes.items() if _is_measured(name, done)}
     forward, inverse = map(read_volume, fields)
     result = measure_quality(images, forward, inverse, points) | done
-    require_plausible(result, limits["refuse"])
-    result["flags"] = _flags(result, limits["flags"])
+    if not accept:
+        require_plausible(result, limits["refuse"])
+    result["flags"] = accepted_flags(result, limits["refuse"]) + _flags(result, limits["flags"])
     for flag in result["flags"]:
         logger.warning("%s", flag)
     write_json(result, qc)

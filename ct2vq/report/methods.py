@@ -108,7 +108,8 @@ def _registration(settings: Mapping[str, Any], mark: Callable[[str], str]) -> st
         + ("Carried SPECT was multiplied by the Jacobian. " if settings["modulate"] else "SPECT was not modulated. ")
         + f"Cases beyond the limits of {len(settings['flags'])} quality figures were flagged, never dropped; beyond "
         "those "
-        f"of {len(settings['refuse'])} the registration was refused."
+        f"of {len(settings['refuse'])} the registration was refused"
+        + (f", but for cases accepted after a look: {len(settings['accept'])}." if settings["accept"] else ".")
     )
 
 

@@ -7,6 +7,7 @@ and are imported only where the config asks for them.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ def _lungmask(ct: sitk.Image, settings: Mapping[str, Any]) -> tuple[sitk.Image, 
     except ModuleNotFoundError as error:
         raise _not_installed("lungmask", error) from error
     torch.set_num_threads(1)
+    _into_the_log("lungmask")
     choice = (
         {"modelpath": str(lobes), "fillmodel": "R231", "fillmodel_path": str(lungs)}
         if lobes
@@ -91,6 +93,14 @@ def _lungmask(ct: sitk.Image, settings: Mapping[str, Any]) -> tuple[sitk.Image, 
     table[list(LTRC_LOBES)] = list(LTRC_LOBES.values())
     image = from_array(table[found], ct)
     return _sides(image), image
+
+
+def _into_the_log(library: str) -> None:
+    """Let a library's warnings go to the rule's log; lungmask would tell the names of weights files on stdout."""
+    logger = logging.getLogger(library)
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.WARNING)
 
 
 def _totalsegmentator(ct: sitk.Image, settings: Mapping[str, Any]) -> sitk.Image:

@@ -28,6 +28,7 @@ def run(
     transforms: tuple[sitk.Transform, sitk.Transform] = (STAYS, STAYS),
     frame_of_ct: str | None = "another",
     landmarks: Path | None = None,
+    accept: bool = False,
     **changes: object,
 ) -> dict:
     """Register with transforms that are known instead of found; returns the record."""
@@ -44,7 +45,8 @@ def run(
     volumes = {name: folder / f"{name}.nii.gz" for name in images}
     settings = SETTINGS | changes
     stage.register_case(volumes, sidecars, *fields, record, settings, 1, "a")
-    judge_registration(volumes, fields, record, folder / "qc.json", folder / "accepted.txt", settings, landmarks)
+    judged = folder / "qc.json", folder / "accepted.txt"
+    judge_registration(volumes, fields, record, *judged, settings, landmarks, accept=accept)
     assert (folder / "accepted.txt").read_text() == ACCEPTED
     return read_json(folder / "qc.json")
 
@@ -115,11 +117,21 @@ def test_another_patients_attenuation_ct(tmp_path: Path, monkeypatch: pytest.Mon
     noise = np.random.default_rng(2).normal(0, 30, points(LOW_DOSE).shape[:-1])
     other = IMAGES | {"attenuation_ct": volume(hu_at(points(LOW_DOSE), vessels=1.31) + noise, LOW_DOSE)}
     with pytest.raises(RegistrationError, match="correlation of lung detail after") as caught:
-        run(tmp_path, monkeypatch, other, refuse=SETTINGS["refuse"] | {"lung_detail_after_below": 0.5})
+        run(tmp_path, monkeypatch, other)
     assert caught.value.code == "D805"
+    assert "of one patient" in str(caught.value) and "name it in register.accept" in str(caught.value)
     lenient = SETTINGS["refuse"] | {"lung_detail_after_below": None}
     flags = run(tmp_path, monkeypatch, other, refuse=lenient)["flags"]
     assert any(flag.startswith("W804 correlation of lung detail after") for flag in flags)
+
+
+def test_a_case_that_somebody_accepts_is_flagged_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = IMAGES | {"attenuation_ct": volume(hu_at(points(LOW_DOSE), vessels=1.31), LOW_DOSE)}
+    flags = run(tmp_path, monkeypatch, other, accept=True)["flags"]
+    assert flags[0].startswith("W805 accepted by register.accept: correlation of lung detail after")
+    assert any(flag.startswith("W804 correlation of lung detail after") for flag in flags)
+    (tmp_path / "right").mkdir()
+    assert run(tmp_path / "right", monkeypatch, IMAGES, accept=True)["flags"] == [], "nothing to accept"
 
 
 def test_lungs_of_a_child_and_of_an_adult(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,9 @@ def test_a_refusal_stops_what_waits_for_it(study):
     crop = "results/crop/sim001/perfusion.nii.gz"
     study.path(crop).unlink()
     assert set(study.plan(crop).rules) == {"register_quality", "crop_spect"}, "a crop waits for it"
+    study.replace(TINY, "refuse: {dice_after_below: 0.999}", "refuse: {dice_after_below: 0.999}\n  accept: [sim001]")
+    study.snakemake(crop).require_success()
+    assert "W805 accepted by register.accept: lung Dice" in study.path("results/register/sim001/qc.json").read_text()
 
 
 def test_a_setting_of_a_registration_without_a_ct_concerns_no_other(study):

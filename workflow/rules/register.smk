@@ -71,6 +71,7 @@ rule register_quality:
     params:
         code=code_digest("scripts/register_quality.py"),
         limits={block: config["register"][block] for block in ("flags", "refuse")},
+        accept=lambda wildcards: wildcards.case in config["register"]["accept"],
         landmarks=landmarks_digest,
     script:
         "../../scripts/register_quality.py"
