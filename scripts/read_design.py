@@ -15,13 +15,14 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
+        from ct2vq.identity.sources import open_store, private_folder
         from ct2vq.read.design import write_design
 
         write_design(
             snakemake.output.design,
             snakemake.output.plan,
             study=snakemake.params.study,
-            seed=snakemake.params.seed,
+            secret=open_store(private_folder()).pseudonym("readers", str(snakemake.params.seed), 64),
             settings=snakemake.params.settings,
             cases=snakemake.params.cases,
             readers=snakemake.params.readers,

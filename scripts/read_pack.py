@@ -15,6 +15,7 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
+        from ct2vq.identity.sources import open_store, private_folder
         from ct2vq.read.pack import write_pack
 
         paths = dict(snakemake.input.items())
@@ -30,7 +31,7 @@ if __name__ == "__main__":
                 for index, case in enumerate(snakemake.params.cases)
             },
             settings=snakemake.params.settings,
-            seed=snakemake.params.seed,
+            secret=open_store(private_folder()).pseudonym("readers", str(snakemake.params.seed), 64),
             archive="work/read",
             exports=snakemake.params.exports,
         )

@@ -720,5 +720,10 @@ def reader_exports():
     """Answers that are there: of simulated readers all, of people those that were imported."""
     if config["read"]["simulated"]["readers"]:
         return expand("results/read/simulated/{reader}.json", reader=READERS)
-    folder = Path(config["read"]["exports"])
-    return [str(path) for path in stored_exports(folder, READERS)]
+    if not READING:
+        return []
+    try:
+        found = stored_exports(Path(config["read"]["exports"]), READERS)
+    except Ct2vqError as error:
+        raise WorkflowError(str(error)) from None
+    return [str(path) for path in found]

@@ -1,4 +1,4 @@
-"""What is shown to whom, in which session and order: balanced, random by the seed, fixed before packs are built.
+"""What is shown to whom, in which session and order: balanced, random by a secret, fixed before packs are built.
 
 A part of the study has two sessions. A patient whose images are real in the first is synthesised in the second, and the
 other way round, so that both images of a patient never share a session.
@@ -32,7 +32,7 @@ def write_design(
     plan: str | Path,
     *,
     study: str,
-    seed: int,
+    secret: str,
     settings: Mapping[str, Any],
     cases: Mapping[str, Mapping[str, str | None]],
     readers: Mapping[str, str],
@@ -46,7 +46,7 @@ def write_design(
         design: JSON to write.
         plan: Markdown to write.
         study: its name.
-        seed: the study's.
+        secret: whoever knows it can tell order and sources (`ct2vq.identity.store`).
         settings: config block `read`.
         cases: `patient_id`, `diagnosis` and `reference` of each case (`ct2vq.read.settings.reading_cases`).
         readers: level of each reader.
@@ -55,13 +55,13 @@ def write_design(
         labels: how figures call the models.
     """
     people = {"simulated": simulated, "simulated_readers": simulated_readers}
-    made = {"study": study, **people, **make_design(seed, settings, cases, readers, simulated)}
+    made = {"study": study, **people, **make_design(secret, settings, cases, readers, simulated)}
     write_json(made, design)
     write_text(plan_text(made, settings, labels), plan)
 
 
 def make_design(
-    seed: int,
+    secret: str,
     settings: Mapping[str, Any],
     cases: Mapping[str, Mapping[str, str | None]],
     readers: Mapping[str, str],
@@ -70,7 +70,7 @@ def make_design(
     """The whole design.
 
     Args:
-        seed: the study's.
+        secret: whoever knows it can tell order and sources (`ct2vq.identity.store`).
         settings: config block `read`.
         cases: as for `write_design`.
         readers: level of each reader.
@@ -82,7 +82,7 @@ def make_design(
         repeat_of, the place of the first showing in the session or None).
     """
     parts = [part for part in PARTS if part in settings["parts"]]
-    first_real = {part: dealt_sources(cases_of(part, cases), readers, f"{seed}:read:{part}") for part in parts}
+    first_real = {part: dealt_sources(cases_of(part, cases), readers, f"{secret}:read:{part}") for part in parts}
     patients = {case["patient_id"]: case["reference"] for case in cases.values() if case["reference"]}
     endpoint = dict(settings["endpoint"])
     return {
@@ -96,7 +96,7 @@ def make_design(
         "readers": {
             reader: {
                 "level": level,
-                "sessions": list(_sessions(parts, cases, settings, reader, first_real, seed)),
+                "sessions": list(_sessions(parts, cases, settings, reader, first_real, secret)),
             }
             for reader, level in readers.items()
         },
@@ -144,7 +144,7 @@ def _sessions(
     settings: Mapping[str, Any],
     reader: str,
     first_real: Mapping[str, Mapping[str, set[str]]],
-    seed: int,
+    secret: str,
 ) -> Iterator[dict[str, Any]]:
     """Two sessions of each part; each shows the cases of the one before, so each waits for it."""
     number = 0
@@ -153,7 +153,7 @@ def _sessions(
         for half in range(2):
             number += 1
             sources = {case: SOURCES[(case in real) == bool(half)] for case in shown}
-            generator = random.Random(f"{seed}:read:{reader}:{number}:{part}")
+            generator = random.Random(f"{secret}:read:{reader}:{number}:{part}")
             yield {
                 "number": number,
                 "part": part,

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ct2vq.errors import Ct2vqError
+from ct2vq.errors import ConfigError, Ct2vqError
 from ct2vq.files import copy_file, replacing
 
 FORMAT = 1
@@ -308,8 +308,22 @@ def asked(pack: Mapping[str, Any], part: str) -> dict[str, list[Any]]:
 
 
 def stored_exports(folder: str | Path, readers: Iterable[str]) -> list[Path]:
-    """Exports that were imported, in the readers' order; who has sent nothing is not there."""
-    paths = [Path(folder, f"{reader}.json") for reader in readers]
+    """Exports that were imported, in the readers' order; who has sent nothing is not there.
+
+    Raises:
+        ConfigError: answers of somebody whom the readers' table does not name: who is left out after reading biases
+            the study, and nothing would tell.
+    """
+    known = list(readers)
+    strangers = sorted({path.stem for path in Path(folder).glob("*.json")} - set(known))
+    if strangers:
+        raise ConfigError(
+            f"answers of {', '.join(strangers)} were imported, but the readers' table does not name them",
+            path=folder,
+            key="read.readers",
+            hint="put the line back; or move the file to a folder beside it, and report the exclusion",
+        )
+    paths = [Path(folder, f"{reader}.json") for reader in known]
     return [path for path in paths if path.is_file()]
 
 

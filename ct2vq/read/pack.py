@@ -82,7 +82,7 @@ def write_pack(
     design: str | Path,
     images: Mapping[str, Mapping[str, str | Path]],
     settings: Mapping[str, Any],
-    seed: int,
+    secret: str,
     archive: str | Path,
     exports: str | Path,
 ) -> None:
@@ -96,7 +96,7 @@ def write_pack(
         design: `results/read/design.json`.
         images: paths by case: `ct`, `lungs`, and `<source>_<target>`, all on one grid a case.
         settings: config block `read`.
-        seed: the study's; whoever knows it can tell the names.
+        secret: whoever knows it can tell the names (`ct2vq.identity.store`).
         archive: folder outside the results in which key, record and questions are kept for good.
         exports: folder of the answers that were imported.
 
@@ -104,7 +104,7 @@ def write_pack(
         Ct2vqError: answers to another pack of this reader were imported already, or an image cannot be shown.
     """
     made = read_json(design)
-    secret = f"{made['study']}:{seed}:{reader}"
+    secret = f"{made['study']}:{secret}:{reader}"
     showings = list(_showings(made["readers"][reader]["sessions"], secret))
     with _new_folder(Path(folder)) as unfinished:
         spacing_mm = _write_volumes(unfinished / VOLUMES, showings, images, settings["display_percentile"], secret)

@@ -43,7 +43,7 @@ class SmallStudy:
     cases: dict[str, dict[str, str | None]]
     images: dict[str, dict[str, Path]]
     settings: dict[str, Any]
-    seed: int = 7
+    secret: str = "known to nobody"
 
     @property
     def design(self) -> Path:
@@ -57,7 +57,7 @@ class SmallStudy:
             "design": self.design,
             "images": self.images,
             "settings": self.settings,
-            "seed": self.seed,
+            "secret": self.secret,
             "archive": self.folder / "archive",
             "exports": self.folder / "exports",
         }
@@ -83,7 +83,7 @@ def small_study(folder: Path, number: int = 6, **settings: Any) -> SmallStudy:
         study.design,
         folder / "plan.md",
         study="small",
-        seed=study.seed,
+        secret=study.secret,
         settings=chosen,
         cases=cases,
         readers=READERS,

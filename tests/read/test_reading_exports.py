@@ -196,3 +196,11 @@ def test_a_file_of_wrong_types_keeps_no_other_from_being_accepted(study: Answere
     accepted, refused = import_exports([wrong, right], packs, tmp_path, study="small", partial=False)
     assert (len(accepted), len(refused)) == (1, 1)
     assert (tmp_path / "bo.json").is_file()
+
+
+def test_answers_of_somebody_who_was_taken_off_the_table_are_not_forgotten(tmp_path: Path) -> None:
+    for reader in ("ann", "bo"):
+        write_json({}, tmp_path / f"{reader}.json")
+    assert stored_exports(tmp_path, ["bo", "ann", "cy"]) == [tmp_path / "bo.json", tmp_path / "ann.json"]
+    with pytest.raises(Ct2vqError, match="answers of bo were imported"):
+        stored_exports(tmp_path, ["ann"])

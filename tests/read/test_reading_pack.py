@@ -158,3 +158,12 @@ def test_a_study_without_guesses_and_ct(tmp_path) -> None:
     assert pack["guess"] == []
     assert {item["ct"] for session in pack["sessions"] for item in session["items"]} == {None}
     shutil.rmtree(tmp_path)
+
+
+def test_names_follow_from_the_secret_not_from_what_a_reader_knows(study: SmallStudy) -> None:
+    names = {}
+    for secret in ("one", "two"):
+        folder = study.pack("ann", f"secret-{secret}", secret=secret)
+        names[secret] = {path.name for path in (folder / "volumes").iterdir()}
+    assert len(names["one"]) == len(names["two"])
+    assert not names["one"] & names["two"]

@@ -19,6 +19,7 @@ rule read_design:
         code=code_digest("scripts/read_design.py"),
         study=config["study"],
         seed=config["seed"],
+        secret=STORE.fingerprint(),
         settings=read_settings(READ_BY_DESIGN),
         cases=READ_CASES,
         readers=READERS,
@@ -68,6 +69,7 @@ rule read_pack:
         cases=list(READ_CASES),
         settings=read_settings(READ_BY_PACK),
         seed=config["seed"],
+        secret=STORE.fingerprint(),
         exports=config["read"]["exports"],
     script:
         "../../scripts/read_pack.py"
