@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from factories import write_cohort, write_cropped_case
 from hypothesis import HealthCheck, settings
+from shares import WORKFLOW, share_of
 
 settings.register_profile(
     "ct2vq",
@@ -19,22 +20,11 @@ settings.register_profile(
 )
 settings.load_profile("ct2vq")
 
-WORKFLOW = "tests/workflow/"
-#: what runs Snakemake and is left for the process that is done first
-LAST = tuple(f"{WORKFLOW}test_{name}.py" for name in ("attenuation_cts", "checking", "wrong_input"))
-
-
-def _share(nodeid: str) -> str:
-    """What of the tests stays in one process: what runs Snakemake, in two parts, else a module."""
-    if nodeid.startswith(LAST):
-        return "last"
-    return WORKFLOW if nodeid.startswith(WORKFLOW) else nodeid.partition("::")[0]
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs Snakemake comes first, because it takes longest, or last."""
-    items.sort(key=lambda item: {WORKFLOW: 0, "last": 2}.get(_share(item.nodeid), 1))
+    items.sort(key=lambda item: {WORKFLOW: 0, "last": 2}.get(share_of(item.nodeid), 1))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _share(nodeid)
+            return share_of(nodeid)
 
     return Together(config, log)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shares import WORKFLOW, share_of
 from studies import BIN, LIMIT_S, TINY, Study, kill_group, new_checkout, table_study
 
 SERIAL = pytest.StashKey[subprocess.Popen]()
@@ -28,7 +30,10 @@ def finished(request: pytest.FixtureRequest, checkout: Study, tmp_path_factory: 
     """The whole tiny study on two cores, from simulate to report. Copy it before you change it."""
     study = checkout.copy(tmp_path_factory.mktemp("finished") / "study")
     study.snakemake(cores=2).require_success()
-    if any("serial" in getattr(item, "fixturenames", ()) for item in request.session.items):
+    waited_for = any("serial" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if (
+        waited_for and share_of(os.environ["PYTEST_CURRENT_TEST"]) == WORKFLOW
+    ):  # the tests that wait run in this process
         request.getfixturevalue("serial_process")
     return study
 
