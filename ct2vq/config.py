@@ -372,6 +372,7 @@ def _endpoint_problems(config: dict[str, Any]) -> list[str]:
             )
     if not set(choices) - set(read["endpoint"]["positive"]):
         problems.append("key `read.endpoint.positive`: every choice is positive, so nobody is negative")
+    problems += _expectation_problems(read["endpoint"])
     if config["cohort"]["source"] != "simulated" and not read["simulated"]["readers"]:
         problems += [
             f"key `read.reference.{key}`: it must be told in words before packs are built"
@@ -379,6 +380,22 @@ def _endpoint_problems(config: dict[str, Any]) -> list[str]:
             if not read["reference"][key]
         ]
     return problems
+
+
+def _expectation_problems(endpoint: dict[str, Any]) -> list[str]:
+    """Expectations that cannot hold together, of those that the metric's sample size is computed from."""
+    expected, difference = endpoint["expected"], endpoint["difference"]
+    if endpoint["metric"] == "auc" and not 0 < expected + difference < 1:
+        return [
+            f"key `read.endpoint.difference`: with an AUC of {expected:g} on real images it makes one of "
+            f"{expected + difference:g} on synthesised images; that must lie between 0 and 1"
+        ]
+    if endpoint["metric"] != "auc" and endpoint["discordance"] < abs(difference):
+        return [
+            f"key `read.endpoint.discordance`: {endpoint['discordance']:g}, but a difference of {difference:g} needs "
+            f"{abs(difference):g} or more"
+        ]
+    return []
 
 
 def _wrong_synthesis(config: dict[str, Any]) -> list[str]:

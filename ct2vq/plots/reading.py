@@ -143,13 +143,15 @@ def draw_endpoint(tables: Mapping[str, pd.DataFrame], reading: Reading, path: st
     rows = tables["mrmc"]
     wanted = rows["readers_are"].eq(FIXED).where(rows["kind"] == "reader", rows["readers_are"] == RANDOM)
     rows = rows[(rows["part"] == row["part"]) & (rows["metric"] == endpoint["metric"]) & wanted]
+    rows = _with_endpoint(rows, row)
     known = rows.dropna(subset=["difference"])
     if known.empty:
         _missing(path, look, rows, reading, "the primary endpoint")
         return
     who = _who(reading, known)
     words = [
-        f"bars: {reading.confidence:.0%} intervals, for all and levels: of readers like these",
+        f"bars: {reading.confidence:.0%} intervals, for levels: of readers like these",
+        f"for all: the endpoint's {100 - 200 * endpoint['alpha']:g}% interval",
         "dashed: the margin",
     ]
     note = "; ".join(filter(None, [*words, _lacking(known)]))
@@ -166,6 +168,16 @@ def draw_endpoint(tables: Mapping[str, pd.DataFrame], reading: Reading, path: st
         axes.set_yticklabels([_label(reading, *group) for group in who])
         axes.set_xlabel(f"{METRIC_NAMES[endpoint['metric']]}, synthesised minus real")
         title(axes, PART_NAMES[row["part"]], str(row["conclusion"]))
+
+
+def _with_endpoint(rows: pd.DataFrame, endpoint: pd.Series) -> pd.DataFrame:
+    """Rows of the analysis whose row of all readers is that of the endpoint, with its level and its interval."""
+    rows, everybody = rows.copy(), rows["kind"] == "all"
+    for name in ("readers_are", "difference", "low", "high", "df", "reason"):
+        rows.loc[everybody, name] = endpoint[name]
+    # these belong to the analysis that was there before
+    rows.loc[everybody, ["se", "statistic", "p"]] = np.nan
+    return rows
 
 
 def draw_accuracy(tables: Mapping[str, pd.DataFrame], reading: Reading, path: str | Path, look: Look) -> None:

@@ -19,6 +19,8 @@ from ct2vq.read.shares import share
 METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 REAL, SYNTHESISED = SOURCES
 RANDOM, FIXED = "random", "fixed"
+#: the endpoint's interval reaches as far as the wider of both
+BOTH = f"{RANDOM} and {FIXED}"
 #: conclusions about the primary endpoint
 NON_INFERIOR, NOT_SHOWN, INFERIOR = "non-inferior", "non-inferiority not shown", "inferior"
 NOT_COMPUTED = "not computed"
@@ -132,9 +134,7 @@ class WholeCases:
     def merits(self, metric: str) -> tuple[Merits | None, str]:
         """Figures of merit with covariances, and why they are missing or have no interval (empty if they have)."""
         ids, positive = self.patients.to_numpy(), self.positive
-        classes = {"sensitivity": [positive], "specificity": [~positive], "auc": [positive, ~positive]}
-        counted = classes.get(metric, [np.ones(ids.size, dtype=bool)])
-        sizes = [np.unique(ids[one]).size for one in counted]
+        counted, sizes = self._counted(metric), self.sizes(metric)
         if not min(sizes, default=0):
             return None, f"no {'' if metric == 'accuracy' else self._lacking(metric) + ' '}case that all read"
         if metric == "auc":
@@ -147,6 +147,15 @@ class WholeCases:
         return merits, f"{min(sizes)}{what} patients, at least {least} needed for an interval" if min(
             sizes
         ) < least else ""
+
+    def sizes(self, metric: str) -> list[int]:
+        """Patients that count for a metric: one number, for the AUC those of the positives and of the negatives."""
+        return [self.patients[one].nunique() for one in self._counted(metric)]
+
+    def _counted(self, metric: str) -> list[np.ndarray]:
+        classes = {"sensitivity": [self.positive], "specificity": [~self.positive]}
+        classes["auc"] = [self.positive, ~self.positive]
+        return classes.get(metric, [np.ones(self.positive.size, dtype=bool)])
 
     def _lacking(self, metric: str) -> str:
         fewer = "positive" if self.positive.sum() <= (~self.positive).sum() else "negative"
@@ -291,7 +300,8 @@ def endpoint_table(reading: Reading) -> pd.DataFrame:
         row |= {"conclusion": NOT_COMPUTED, "reason": "no diagnosis part was read"}
     columns = [
         *("part", "metric", "positive", "margin", "alpha", "n_readers", "readers_are", "cases", "patients", "left_out"),
-        *("real", "synthesised", "difference", "low", "high", "df", "patients_asked", "patients_planned", "unit"),
+        *("real", "synthesised", "difference", "low", "high", "df"),
+        *("patients_asked", "patients_planned", "patients_counted", "unit"),
         *("conclusion", "reason"),
     ]
     return reading.table([row], columns)
@@ -300,10 +310,10 @@ def endpoint_table(reading: Reading) -> pd.DataFrame:
 def _endpoint(reading: Reading, part: str) -> dict[str, Any]:
     """Difference with the two-sided interval whose lower end is the one-sided bound of level alpha."""
     confidence, margin = 1 - 2 * reading.endpoint["alpha"], reading.endpoint["margin"]
-    group = reading.groups[0]
+    group, metric = reading.groups[0], reading.endpoint["metric"]
     cases = whole_cases(reading.of(part, group), group)
     several = cases.hits.shape[1] > 1
-    row = mrmc_row(cases, reading.endpoint["metric"], RANDOM if several else FIXED, confidence)
+    row = _farther(cases, metric, confidence) if several else mrmc_row(cases, metric, FIXED, confidence)
     low, high = row.get("low", np.nan), row.get("high", np.nan)
     if np.isnan(low):
         conclusion = NOT_COMPUTED
@@ -314,7 +324,20 @@ def _endpoint(reading: Reading, part: str) -> dict[str, Any]:
     if open_:
         conclusion = conclusion if conclusion == NOT_COMPUTED else INTERIM + conclusion
         reasons.append(f"answers are missing of {len(open_)} of {len(reading.levels)} readers: {', '.join(open_)}")
-    return row | {"conclusion": conclusion, "reason": "; ".join(filter(None, reasons))}
+    told = {"conclusion": conclusion, "reason": "; ".join(filter(None, reasons))}
+    return row | told | {"patients_counted": min(cases.sizes(metric)) if metric != "auc" else row["patients"]}
+
+
+def _farther(cases: WholeCases, metric: str, confidence: float) -> dict[str, Any]:
+    """The analysis, with readers random or fixed, whose interval is wider; missing if either has none.
+
+    The mean square that the analysis with random readers rests on has as few degrees of freedom as there are readers
+    less one. It often is by chance smaller than the cases alone would make it, and the interval then narrower than that
+    of fixed readers. Both lie evenly about one difference, so that the ends of the wider are the farther ones.
+    """
+    random, fixed = (mrmc_row(cases, metric, analysis, confidence) for analysis in (RANDOM, FIXED))
+    of_random, of_fixed = (row.get("low", np.nan) for row in (random, fixed))
+    return (fixed if np.isnan(of_fixed) or of_fixed < of_random else random) | {"readers_are": BOTH}
 
 
 def _still_open(reading: Reading, part: str) -> list[str]:

@@ -390,21 +390,36 @@ def _keep_earlier(document: Mapping[str, Any], kept: Path, path: str | Path) -> 
 
 
 def _require_no_loss(earlier: Mapping[str, Any], later: Mapping[str, Any], kept: Path, path: str | Path) -> None:
-    """Answers may be added; an answer of a finished session may not have changed, and none may be missing."""
+    """Answers may be added; nothing of a finished session may have changed, and no answer may be missing."""
     before, after = (
-        {(answer["session"], answer["item"]): answer["values"] for answer in document["answers"] if answer["complete"]}
+        {(answer["session"], answer["item"]): answer for answer in document["answers"] if answer["complete"]}
         for document in (earlier, later)
     )
     lost = before.keys() - after.keys()
-    finished = {session["number"] for session in earlier["sessions"] if session.get("finished")}
-    changed = [item for item in before.keys() & after.keys() if item[0] in finished and before[item] != after[item]]
-    if lost or changed:
-        what = f"lacks {len(lost)} answers" if lost else f"changes {len(changed)} answers of finished sessions"
+    finished = {session["number"]: session for session in earlier["sessions"] if session.get("finished")}
+    both = [item for item in before.keys() & after.keys() if item[0] in finished]
+    changed = [
+        item for item in both if any(before[item].get(name) != after[item][name] for name in ("values", "seconds"))
+    ]
+    now = {session["number"]: session for session in later["sessions"]}
+    times = [number for number, session in finished.items() if _times_of(session) != _times_of(now.get(number, {}))]
+    problem = ""
+    if lost:
+        problem = f"it lacks {len(lost)} answers that were imported before"
+    elif changed:
+        problem = f"it changes {len(changed)} answers of finished sessions, or their seconds, that were imported before"
+    elif times:
+        problem = f"it changes start, end or washout of session {times[0]}, which was imported as finished"
+    if problem:
         raise Ct2vqError(
-            f"it {what} that were imported before",
+            problem,
             path=path,
             hint=f"is it older? If it is to count, move {kept} away yourself",
         )
+
+
+def _times_of(session: Mapping[str, Any]) -> tuple[Any, ...]:
+    return session.get("started"), session.get("finished"), bool(session.get("washout_overridden"))
 
 
 def import_exports(

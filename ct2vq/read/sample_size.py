@@ -1,6 +1,8 @@
 """How many patients the primary endpoint asks for, fixed before anybody reads.
 
-Non-inferiority of synthesised to real images, both read by the same readers in the same patients.
+Non-inferiority of synthesised to real images, both read by the same readers in the same patients. The formulas take
+the readers as fixed: how much readers differ in what the source does to them is not in them, nor how badly few readers
+tell it. docs/reading.md has the power that was simulated for few readers.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ AUC_FORMULA = (
     "variance of an AUC and the correlation r of two on the same patients (Hanley & McNeil, Radiology 1982;143:29-36 "
     "and 1983;148:839-843)"
 )
+#: no study has more: a larger number says as much as none
 MOST_PATIENTS = 10**7
+#: with fewer readers the endpoint's analysis has less power than the formula promises (simulated, docs/reading.md)
+FEWEST_READERS = 5
 
 
 def pairs_needed(margin: float, difference: float, discordance: float, alpha: float, power: float) -> int | None:
@@ -28,17 +33,18 @@ def pairs_needed(margin: float, difference: float, discordance: float, alpha: fl
     Args:
         margin: how much worse may still count as not inferior, above 0.
         difference: expected difference, new less old.
-        discordance: expected share of pairs that are right on one side only.
+        discordance: expected share of pairs that are right on one side only; not below the size of `difference`.
         alpha: one-sided error of the first kind.
         power: probability of showing non-inferiority if the expectations hold.
 
     Returns:
-        The number of pairs, at least 2; None where no number suffices.
+        The number of pairs, at least 2; None where no number up to `MOST_PATIENTS` suffices.
     """
     if margin + difference <= 0:
         return None
     spread = discordance - difference**2
-    return max(2, _up(_quantiles(alpha, power) ** 2 * spread / (margin + difference) ** 2))
+    number = max(2, _up(_quantiles(alpha, power) ** 2 * spread / (margin + difference) ** 2))
+    return number if number <= MOST_PATIENTS else None
 
 
 def auc_patients_needed(
@@ -56,7 +62,7 @@ def auc_patients_needed(
         share: of the patients that are positive, between 0 and 1.
 
     Returns:
-        The number of patients; None where no number suffices.
+        The number of patients; None where no number up to `MOST_PATIENTS` suffices.
     """
     if margin + difference <= 0 or not 0 < share < 1:
         return None
@@ -70,6 +76,8 @@ def auc_patients_needed(
     low, high = 1, max(4, math.ceil(2 / min(share, 1 - share)))
     while not suffices(high) and high < MOST_PATIENTS:
         low, high = high, 2 * high
+    if not suffices(min(high, MOST_PATIENTS)):
+        return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if suffices(middle) else (middle, high)
@@ -84,7 +92,7 @@ def auc_variance(area: float, positives: float, negatives: float) -> float:
 
 
 def with_readers(patients: int, readers: int, correlation: float) -> int:
-    """Patients that several readers need: `patients` of one reader times (1 + (R - 1) r) / R.
+    """Patients that several fixed readers need: `patients` of one reader times (1 + (R - 1) r) / R.
 
     The mean over R readers of a patient's difference has this share of one reader's variance, r being the correlation
     between readers of a patient's differences (the design effect of a cluster of R; Kish 1965).
@@ -144,6 +152,7 @@ def _assumptions(endpoint: Mapping[str, Any], readers: int) -> list[str]:
         f"correlation of a patient's differences between the {readers} readers: {endpoint['reader_correlation']:g}, "
         f"which multiplies the number for one reader by {effect:.3g}"
     )
+    told.append("the readers are fixed: the source changes the metric of each of them by the same")
     return told
 
 

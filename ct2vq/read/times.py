@@ -96,12 +96,16 @@ def _session(reading: Reading, session: dict[str, Any]) -> dict[str, Any]:
 
 
 def _days_since(reading: Reading, session: dict[str, Any]) -> float:
-    """Days from the end of the session that this one had to wait for to its start."""
+    """Days from the end of the session that this one had to wait for to its start.
+
+    Where a clock was put back, the end may stand before the beginning: the later of both counts.
+    """
     table = reading.sessions
     before = table[(table["reader"] == session["reader"]) & (table["session"] == session["after"])]
     if before.empty or pd.isna(before["finished"].iloc[0]) or pd.isna(session["started"]):
         return np.nan
-    return (session["started"] - before["finished"].iloc[0]).total_seconds() / SECONDS_A_DAY
+    end = max(time for time in before[["started", "finished"]].iloc[0] if pd.notna(time))
+    return (session["started"] - end).total_seconds() / SECONDS_A_DAY
 
 
 def _text(time: Any) -> str | None:

@@ -50,8 +50,15 @@ def _endpoint_words(row: Mapping[str, Any]) -> str:
     bounds = f"{number(row['low'], 2)} to {number(row['high'], 2)}"
     return (
         f"{told}, difference {number(row['difference'], 2)} ({bounds}), margin {row['margin']:g}: {row['conclusion']}; "
-        f"{row['n_readers']:.0f} readers, {row['patients']:.0f} patients"
+        f"{row['n_readers']:.0f} readers, {row['patients']:.0f} patients{_fewer(row)}"
     ) + (f" ({text(row['reason'])})" if text(row["reason"]) else "")
+
+
+def _fewer(row: Mapping[str, Any]) -> str:
+    """Whether fewer patients count for the endpoint than its sample size had planned."""
+    if pd.isna(row["patients_asked"]) or row["patients_counted"] >= row["patients_asked"]:
+        return ""
+    return f", fewer patients than planned ({row['patients_counted']:.0f} of {row['patients_asked']:.0f})"
 
 
 def readers_section(study: Study) -> dict[str, Any] | None:
@@ -76,8 +83,8 @@ def readers_section(study: Study) -> dict[str, Any] | None:
 
 
 def _patients_asked(row: Mapping[str, Any]) -> str:
-    asked = "no number suffices" if pd.isna(row["patients_asked"]) else f"{row['patients_asked']:.0f}"
-    return f"{asked} asked for, {row['patients_planned']:.0f} planned"
+    asked = "no number suffices" if pd.isna(row["patients_asked"]) else f"{row['patients_asked']:.0f} asked for"
+    return f"{asked}, {row['patients_planned']:.0f} in the design"
 
 
 def _who(row: Any) -> str:

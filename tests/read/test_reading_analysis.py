@@ -21,10 +21,14 @@ from ct2vq.read.accuracy import (
     INFERIOR,
     NON_INFERIOR,
     NOT_COMPUTED,
+    WholeCases,
+    _farther,
     confusion_table,
     diagnosis_table,
     endpoint_table,
     mcnemar_table,
+    mrmc_row,
+    mrmc_table,
 )
 from ct2vq.read.answers import Reading
 from ct2vq.read.blinding_index import bang_index, blinding_table
@@ -172,7 +176,51 @@ def test_the_endpoint_says_non_inferior_when_it_is(tmp_path: Path) -> None:
     reading = study.load([study.answer(reader, **sharp) for reader in study.readers])
     row = endpoint_table(reading).iloc[0]
     assert row["conclusion"] == NON_INFERIOR and row["low"] > -row["margin"]
-    assert row["readers_are"] == "random" and row["n_readers"] == 3 and row["patients_planned"] == 120
+    assert (
+        row["readers_are"] == "random and fixed"
+        and row["patients_counted"] == 120
+        and row["n_readers"] == 3
+        and row["patients_planned"] == 120
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_endpoints_interval_is_the_wider_of_both_analyses(tmp_path: Path, seed: int) -> None:
+    study = make_study(tmp_path, cases=24, readers={"ann": "resident", "bo": "resident"})
+    noise = [1.0, 0.2 + seed / 5, 0.2, 0.4]
+    reading = study.load([study.answer(reader, skill={"resident": 1.0}, noise=noise) for reader in study.readers])
+    row = endpoint_table(reading).iloc[0]
+    both = mrmc_table(reading).query("part == 'diagnosis' and metric == 'accuracy' and kind == 'all'")
+    assert set(both["readers_are"]) == {"random", "fixed"}
+    assert row["low"] == both["low"].min() and row["high"] == both["high"].max()
+    assert row["df"] == both.set_index("low").loc[row["low"], "df"]
+
+
+def test_an_endpoint_without_one_of_both_intervals_is_not_computed() -> None:
+    # both readers differ between the sources by the same in different cases: nothing is left for random readers
+    cases = WholeCases(pd.DataFrame(agreeing_readers()), ("ann", "bo"), ("real", "synthesised"))
+    random, fixed = (mrmc_row(cases, "accuracy", analysis, 0.95) for analysis in ("random", "fixed"))
+    assert "low" not in random and fixed["low"] < fixed["difference"]
+    assert "low" not in _farther(cases, "accuracy", 0.95)
+
+
+def agreeing_readers() -> list[dict[str, Any]]:
+    wrong = {("ann", "synthesised"): 0, ("bo", "synthesised"): 1}
+    return [
+        {
+            "reader": reader,
+            "source": source,
+            "case_id": f"c{n:02}",
+            "patient_id": f"p{n:02}",
+            "positive": float(n % 2),
+            "correct": float(wrong.get((reader, source)) != n),
+            "called_positive": float(n % 2),
+            "suspicion": 1.0,
+        }
+        for reader in ("ann", "bo")
+        for source in ("real", "synthesised")
+        for n in range(12)
+    ]
 
 
 def no_crash(reading: Reading) -> dict[str, pd.DataFrame]:
@@ -220,6 +268,19 @@ def test_who_has_not_returned_and_who_has_answered_a_part(study: AnsweredStudy, 
     assert (nobody["completeness"]["status"] == "not returned").all() and nobody["diagnosis"]["value"].isna().all()
     tables, figures = write(study, [], tmp_path)
     assert all(path.is_file() for path in (*tables.values(), *figures.values()))
+
+
+def test_a_clock_put_back_makes_no_washout(study: AnsweredStudy) -> None:
+    begun = {}
+
+    def put_back(document: dict[str, Any]) -> None:
+        first, second = document["sessions"][:2]
+        first["finished"] = "1971-01-01T00:00:00Z"
+        begun.update({1: pd.Timestamp(first["started"]), 2: pd.Timestamp(second["started"])})
+
+    sessions = completeness_table(study.load([study.people("ann", put_back)]))
+    row = one(sessions, reader="ann", session=2)
+    assert row["days_since_last"] == pytest.approx((begun[2] - begun[1]) / pd.Timedelta(days=1))
 
 
 def test_a_conclusion_without_all_readers_is_interim(tmp_path: Path) -> None:
@@ -280,6 +341,10 @@ def test_the_reports_section(written: tuple[dict[str, Path], dict[str, Path]], t
     assert headings >= 8 and section.count("<caption>SIMULATED READERS: ") == headings
     endpoint = read_tsv(written[0]["endpoint"]).iloc[0]
     assert f"accuracy {endpoint['synthesised']:.2f} from synthesised and {endpoint['real']:.2f} from real" in section
+    counted, planned = (f"{endpoint[f'patients_{name}']:.0f}" for name in ("counted", "asked"))
+    assert f"fewer patients than planned ({counted} of {planned})" in section
+    drawn = read_tsv(written[1]["reading_endpoint"].with_suffix(".tsv")).query("kind == 'all'").iloc[0]
+    assert (drawn["low"], drawn["high"]) == pytest.approx((endpoint["low"], endpoint["high"]), nan_ok=True)
     assert "SIMULATED READERS: primary endpoint" in html.split('id="results"')[0], "the summary says it too"
     assert "nan" not in section.replace("and", "") and "None" not in section
     assert (tmp_path / "report" / "tables" / "reading_mrmc.tsv").is_file()

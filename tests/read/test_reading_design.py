@@ -149,6 +149,11 @@ def test_the_plan_says_what_is_fixed() -> None:
         assert said in text
     for item in SETTINGS["acceptability"]["items"]:
         assert item["question"] in text
+    own = design["readers"]
+    assert "takes readers as fixed" in plan_text(design | {"readers": dict(list(own.items())[:2])}, SETTINGS, {})
+    assert "this reader alone" in plan_text(design | {"readers": dict(list(own.items())[:1])}, SETTINGS, {})
+    five = {f"r{n}": next(iter(own.values())) for n in range(5)}
+    assert "Fewer than 5" not in plan_text(design | {"readers": five}, SETTINGS, {})
     people = plan_text(design | {"simulated_readers": False}, SETTINGS, {})
     assert "SIMULATED" not in people
 
@@ -226,6 +231,8 @@ def test_drawn_cases_are_distinct(number, seed) -> None:
         ({"reference": {"source": "CT"}}, "read.reference.adjudication"),
         ({"endpoint": {"positive": ["embolsm"]}}, "read.endpoint.positive"),
         ({"endpoint": {"positive": ["normal", "embolism", "obstructive", "other"]}}, "read.endpoint.positive"),
+        ({"endpoint": {"difference": -0.2}}, "read.endpoint.discordance"),
+        ({"endpoint": {"metric": "auc", "difference": 0.15}}, "read.endpoint.difference"),
         ({"acceptability": {"items": [{"name": "guess", "question": "q"}]}}, "read.acceptability.items"),
         ({"diagnosis": {"patterns": [{"name": "a", "label": "b"}] * 2}}, "read.diagnosis.patterns"),
         (

@@ -156,6 +156,19 @@ def test_a_partial_export_grows_and_an_older_one_cannot_replace_it(study: Answer
 
     with pytest.raises(Ct2vqError, match="changes 1 answers of finished sessions"):
         take(study, study.people("cy", changed), kept)
+
+    def slower(document: Document) -> None:
+        first(document, "diagnosis")["seconds"] += 1
+
+    with pytest.raises(Ct2vqError, match="changes 1 answers of finished sessions, or their seconds"):
+        take(study, study.people("cy", slower), kept)
+    for name, value in {"started": "2020-01-01T00:00:00Z", "washout_overridden": True}.items():
+
+        def rewritten(document: Document, name: str = name, value: str | bool = value) -> None:
+            document["sessions"][1][name] = value
+
+        with pytest.raises(Ct2vqError, match="changes start, end or washout of session 2"):
+            take(study, study.people("cy", rewritten), kept)
     assert (kept / "cy.json").read_bytes() == read_bytes_of(study, "cy")
 
 

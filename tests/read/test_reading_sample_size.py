@@ -54,6 +54,11 @@ def test_patients_for_an_auc_are_the_fewest_that_suffice() -> None:
     assert auc_patients_needed(0.1, 0.0, 0.85, 0.5, 0.025, 0.8, 0.0) is None
 
 
+def test_a_number_that_no_study_can_have_is_none() -> None:
+    assert auc_patients_needed(0.0001, 0.0, 0.7, 0.0, 0.025, 0.8, 0.4) is None
+    assert pairs_needed(0.0001, 0.0, 0.3, 0.025, 0.8) is None
+
+
 def test_more_readers_help_as_far_as_they_differ() -> None:
     assert with_readers(118, 5, 1.0) == 118
     assert with_readers(118, 5, 0.0) == 24
