@@ -12,7 +12,7 @@ BENCH := .venv-bench
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-apply bench-crop bench-networks bench-evaluate bench-discover bench-segment realism bench-docs clean
+.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-apply bench-crop bench-networks bench-train bench-tuning bench-evaluate bench-discover bench-segment realism bench-docs clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -96,6 +96,19 @@ bench-crop: $(READY)  ## measure crop's round trip and hot spots (STUDY=a run of
 bench-networks: $(READY)  ## measure size, multiply-adds and seconds a step of every network: docs/benchmarks/networks.tsv
 	$(BIN)/python docs/benchmarks/run_networks.py
 	$(BIN)/python docs/make_benchmarks.py
+
+# patients are simulated, and what is done is kept, in the directory STUDY
+define trainings
+	$(BIN)/python -m ct2vq run --cores $(CORES) --snakefile $(CURDIR)/Snakefile --configfile $(CURDIR)/config/$(1).yaml --directory $(STUDY) --until simulate
+	$(BIN)/python docs/benchmarks/run_train.py --study $(STUDY) --config config/$(1).yaml --name $(2) --minutes $(3) --seeds $(4) $(if $(JOBS),--jobs $(JOBS)) $(if $(UNTIL),--stop-after $(UNTIL))
+	$(BIN)/python docs/make_benchmarks.py
+endef
+
+bench-train: $(READY)  ## train DDRAN, two RANs and peers for the same minutes (STUDY=directory, JOBS=side by side, UNTIL=minutes; begin it again to go on; five hours): docs/benchmarks/train.tsv
+	$(call trainings,bench-train,train,5,1 2 3)
+
+bench-tuning: $(READY)  ## choose the settings of bench-train on other patients (the same variables; an hour): docs/benchmarks/train_tuning.tsv
+	$(call trainings,bench-tuning,train_tuning,1.2,1 --folds 1)
 
 bench-apply: $(READY)  ## measure a new CT from DICOM to both images (REAL=folder of real images, STUDY=directory of a finished demo): docs/benchmarks/apply.tsv
 	$(BIN)/python docs/benchmarks/run_apply.py $(REAL) --study $(STUDY)
