@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ct2vq.figures import DARK, MIDDLE, NETWORK_COLOURS, SMALLEST_TEXT, Look, draw_missing, study_figure
-from ct2vq.plots.parts import box, dots, interval, jitter, legend, panels, say, spread, title
+from ct2vq.plots.parts import box, dots, interval, jitter, legend, panels, spread, title
 from ct2vq.read.accuracy import FIXED, METRICS, RANDOM
 from ct2vq.read.agreement import ACROSS, BETWEEN, WITHIN
 from ct2vq.read.answers import SIMULATED, Reading
@@ -373,8 +373,9 @@ def _coefficients(axes: Axes, rows: pd.DataFrame, names: Sequence[tuple[str, str
     axes.axvline(0, color=MIDDLE, linewidth=0.8)
     _rows_of(axes, len(names))
     axes.set_xlim(min(-0.55, rows["low"].min() - 0.05, rows["value"].min() - 0.05), 1.05)
-    if rows.empty:
-        say(axes, "no item has two answers")
+    if rows.empty:  # `say` would take the ticks of the panels that share this axis
+        centre = {"ha": "center", "va": "center", "fontsize": SMALLEST_TEXT, "color": DARK}
+        axes.text(0.5, 0.5, "no item has two answers", transform=axes.transAxes, **centre)
 
 
 def draw_blinding(tables: Mapping[str, pd.DataFrame], reading: Reading, path: str | Path, look: Look) -> None:
