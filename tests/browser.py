@@ -203,3 +203,39 @@ def browser(folder: Path) -> Iterator[Browser]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def faint_texts(page: Browser, where: str, ground: str) -> list[str]:
+    """Elements whose text has less contrast than WCAG 2.1 asks for (1.4.3): at least 4.5 to 1 on what lies behind it.
+
+    Args:
+        page: an open page.
+        where: selector of the elements; switched-off controls are free.
+        ground: colour of the page where no element has one.
+    """
+    return page.run(_CONTRAST.replace("$WHERE", json.dumps(where)).replace("$GROUND", json.dumps(ground)))
+
+
+_CONTRAST = """(() => {
+  const light = (text) => {
+    const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (!/^rgba\\(.*, 0\\)$/.test(colour)) return colour;
+    }
+    return $GROUND;
+  };
+  const found = new Set();
+  for (const element of document.querySelectorAll($WHERE)) {
+    const own = Array.from(element.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest(":disabled")) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.add(element.tagName + "." + element.className + " " + ratio.toFixed(2));
+  }
+  return Array.from(found);
+})()"""
