@@ -22,6 +22,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 )
 def run(context: typer.Context) -> None:
     """Replace this process by Snakemake, so that the recorded owner of the lock is the process that runs."""
+    from ct2vq.forecast import forecast_lines
     from ct2vq.study import record_owner, release_dead_lock, working_directory
 
     with _plain_errors():
@@ -29,6 +30,8 @@ def run(context: typer.Context) -> None:
         removed = release_dead_lock(folder)
         if removed:
             print(f"ct2vq: {removed}", file=sys.stderr)
+        for line in forecast_lines(context.args, folder):
+            print(f"ct2vq: {line}", file=sys.stderr)
         record_owner(folder)
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *context.args])
 

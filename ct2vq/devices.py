@@ -22,7 +22,8 @@ def make_repeatable(threads: int) -> None:
     # cuBLAS reads it when CUDA starts
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=False)
+    # the same as `use_deterministic_algorithms`, which beside it imports the compiler for two seconds
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

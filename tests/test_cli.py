@@ -58,6 +58,15 @@ def test_run_becomes_snakemake_and_records_itself(here: Path, monkeypatch: pytes
     assert read_json(OWNER_FILE)["host"]
 
 
+def test_run_says_before_it_starts_what_will_be_slow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(cli.os, "execv", lambda path, arguments: became.append(arguments))
+    monkeypatch.setattr("ct2vq.forecast.forecast_lines", lambda arguments, folder: [f"slow: {arguments} in {folder}"])
+    done = RUNNER.invoke(cli.app, ["run", "--cores", "2"])
+    assert done.stderr == "ct2vq: slow: ['--cores', '2'] in .\n"
+    assert len(became) == 1
+
+
 def test_run_stops_at_a_lock_of_unknown_owner(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / LOCKS).mkdir(parents=True)
     (here / LOCKS / "0.lock").touch()
