@@ -36,6 +36,8 @@ RESERVED_NAMES = (
 )
 #: keys of `train.loss` that are weights of its parts
 LOSS_PARTS = ("l1", "huber", "ssim", "correlation")
+#: keys of `train` that cannot change a result: an interrupted training goes on and a finished one stays
+TRAINING_WITHOUT_EFFECT = ("cache_mb", "memory_mb", "checkpoint_seconds", "tensorboard")
 #: keys of `register` that measure a registration and change none
 ONLY_JUDGED_BY = ("accept", "flags", "refuse", "simulated_landmarks")
 #: the study's own SPECT among the alternatives
@@ -45,7 +47,7 @@ OWN_SPECT = "study"
 @cache
 def config_schema() -> dict[str, Any]:
     """The schema of the configuration, with the keys of blocks that override others (without defaults of their own)."""
-    schema = yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text(encoding="utf-8"))
+    schema = _read_schema("config.schema.yaml")
     blocks = schema["properties"]
     training = blocks["models"]["additionalProperties"]["properties"]["training"]
     training["properties"] = _without_defaults(blocks["train"]["properties"])
@@ -62,7 +64,13 @@ def config_schema() -> dict[str, Any]:
 @cache
 def cases_schema() -> dict[str, Any]:
     """The schema of a row of the cohort table."""
-    return yaml.safe_load((SCHEMAS / "cases.schema.yaml").read_text(encoding="utf-8"))
+    return _read_schema("cases.schema.yaml")
+
+
+def _read_schema(name: str) -> dict[str, Any]:
+    """A schema, read by libyaml where PyYAML has it: ten times faster, at every start of Snakemake."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((SCHEMAS / name).read_text(encoding="utf-8"), Loader=loader)
 
 
 def complete_config(config: dict[str, Any], source: str = "the configuration") -> dict[str, Any]:
@@ -112,7 +120,7 @@ def _validator_class() -> Any:
 
 def model_training(config: dict[str, Any], model: str) -> dict[str, Any]:
     """The training settings of a model: `train` with the model's own `training` over it."""
-    return _merged(config["train"], config["models"][model].get("training", {}))
+    return merged(config["train"], config["models"][model].get("training", {}))
 
 
 def alternative_spect(config: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
@@ -123,8 +131,8 @@ def alternative_spect(config: dict[str, Any], name: str) -> dict[str, dict[str, 
     """
     override = config["sensitivity"]["spect"][name]
     return {
-        "register": _merged(config["register"], override.get("register", {})),
-        "spect": _merged(config["crop"]["spect"], override.get("crop", {}).get("spect", {})),
+        "register": merged(config["register"], override.get("register", {})),
+        "spect": merged(config["crop"]["spect"], override.get("crop", {}).get("spect", {})),
     }
 
 
@@ -224,11 +232,12 @@ def is_network(model: dict[str, Any]) -> bool:
     return model["kind"] in NETWORK_KINDS
 
 
-def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
-    merged = copy.deepcopy(base)
+def merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """A copy of settings with others over them, block by block."""
+    result = copy.deepcopy(base)
     for key, value in override.items():
-        merged[key] = _merged(merged[key], value) if isinstance(value, dict) and key in merged else value
-    return merged
+        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+    return result
 
 
 def _without_defaults(properties: dict[str, Any]) -> dict[str, Any]:

@@ -11,23 +11,24 @@ Imported while Snakemake builds the DAG: only light imports here.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ct2vq.errors import DicomError
-from ct2vq.files import sha256_file, sha256_text
+from ct2vq.files import sha256_file, sha256_text, write_json
 from ct2vq.identity.store import write_private
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "ct2vq"
 #: modules that can change what a run says but not what it computes
-WITHOUT_EFFECT = frozenset({"ct2vq.errors", "ct2vq.logs"})
+WITHOUT_EFFECT = frozenset({"ct2vq.errors", "ct2vq.forecast", "ct2vq.gpus", "ct2vq.logs"})
 AS_SIMULATED = "as simulated"
 #: files of exact versions: what every run needs, and what one option needs on top
 PIN_FILES = (
@@ -44,18 +45,73 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
+#: libraries that another one imports for us and that take part in the computation
+BEHIND = {"monai": ("einops",)}
+
+
+class KnownCode:
+    """What files of code do and what they import, each looked at once.
+
+    Parsing all modules takes seconds, and every job of a cluster starts Snakemake again: what was found is kept in a
+    file, by the content that it was found in.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._facts = _read_cache(file) if file else {}
+        self._of_path: dict[tuple[Path, Path], dict[str, Any]] = {}
+        self._is_new = False
+
+    def meaning(self, path: Path, root: Path) -> str:
+        """Digest of what a file does."""
+        return self._found(path, root)["meaning"]
+
+    def imports(self, path: Path, root: Path) -> list[str]:
+        """Dotted names that a file imports, each once."""
+        return self._found(path, root)["imports"]
+
+    def keep(self) -> None:
+        """Write what is new; without a place to write, the next start looks again."""
+        if self._file and self._is_new:
+            with suppress(OSError):
+                write_json(self._facts, self._file)
+            self._is_new = False
+
+    def _found(self, path: Path, root: Path) -> dict[str, Any]:
+        if (path, root) not in self._of_path:
+            content = path.read_text(encoding="utf-8")
+            key = sha256_text(f"{_how_code_is_read()}:{path.relative_to(root).as_posix()}:{content}")
+            if key not in self._facts:
+                tree = ast.parse(content, filename=str(path))
+                names = list(dict.fromkeys(_imported(tree, path, root)))
+                self._facts[key] = {"meaning": sha256_text(_dump(tree)), "imports": names}
+                self._is_new = True
+            self._of_path[path, root] = self._facts[key]
+        return self._of_path[path, root]
+
+
+IN_MEMORY = KnownCode()
 
 
 @cache
-def code_digest(entry: str, root: Path = ROOT) -> str:
+def _how_code_is_read() -> str:
+    """Digest of this module and Python's version: another one may find something else in the same file."""
+    return sha256_text(f"{sys.version_info[:2]}{Path(__file__).read_text(encoding='utf-8')}")
+
+
+@cache
+def code_digest(entry: str, root: Path = ROOT, known: KnownCode | None = None) -> str:
     """Digest of a script, of the project's modules that it uses, and of the pinned libraries that these import.
 
     Args:
         entry: path of the script relative to the project's root, such as `scripts/register.py`.
         root: the project's root.
+        known: what is known of the files already; what is found is added.
     """
-    modules, libraries = _closure(root / entry, root)
-    parts = {path.relative_to(root).as_posix(): _meaning(path) for path in modules}
+    known = known or IN_MEMORY
+    modules, libraries = _closure(root / entry, root, known)
+    known.keep()
+    parts = {path.relative_to(root).as_posix(): known.meaning(path, root) for path in modules}
     pins = pinned_versions(root)
     parts |= {f"pin:{name}": pins[name] for name in libraries if name in pins}
     return sha256_text(json.dumps(parts, sort_keys=True))[:16]
@@ -119,13 +175,13 @@ def simulated_digest(source: Path, manifest: Path, cache_folder: Path) -> str:
 
     Args:
         source: the DICOM folder of one volume.
-        manifest: `manifest.json` of the case: SHA-256 by path relative to the case's DICOM folder.
+        manifest: `manifest.json` of the case: SHA-256 by path relative to the manifest's folder.
         cache_folder: where content hashes are kept.
     """
     if not (source.is_dir() and manifest.is_file()):
         return AS_SIMULATED
     written = json.loads(manifest.read_text(encoding="utf-8"))
-    prefix = f"{source.name}/"
+    prefix = f"{source.relative_to(manifest.parent).as_posix()}/"
     expected = {name.removeprefix(prefix): digest for name, digest in written.items() if name.startswith(prefix)}
     found = folder_digest(source, cache_folder)
     return AS_SIMULATED if found == _contents_digest(expected) else found
@@ -162,8 +218,9 @@ def _read_cache(path: Path) -> dict:
         return {}
 
 
-def _closure(entry: Path, root: Path) -> tuple[set[Path], set[str]]:
+def _closure(entry: Path, root: Path, known: KnownCode | None = None) -> tuple[set[Path], set[str]]:
     """The project files reachable from `entry` by imports, and the distributions that they import."""
+    known = known or IN_MEMORY
     reached: set[Path] = set()
     libraries: set[str] = set()
     waiting = [entry]
@@ -172,28 +229,24 @@ def _closure(entry: Path, root: Path) -> tuple[set[Path], set[str]]:
         if path in reached:
             continue
         reached.add(path)
-        for name in _imports(path, root):
+        for name in known.imports(path, root):
             if name.split(".")[0] == PACKAGE:
                 waiting += _module_files(name, root)
             elif name.split(".")[0] not in sys.stdlib_module_names:
                 top = name.split(".")[0]
-                libraries.add(DISTRIBUTIONS.get(top, top).lower().replace("_", "-"))
+                distribution = DISTRIBUTIONS.get(top, top).lower().replace("_", "-")
+                libraries |= {distribution, *BEHIND.get(distribution, ())}
     return reached, libraries
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def _imports(path: Path, root: Path) -> Iterator[str]:
+def _imported(tree: ast.Module, path: Path, root: Path) -> Iterator[str]:
     """Dotted names that a file imports, wherever in the file; `from a import b` gives both `a` and `a.b`.
 
     What stands under `if TYPE_CHECKING:` is imported by no run: another Snakemake must not rerun a study.
     """
     inside = path.relative_to(root).with_suffix("").parts
     package = list(inside[:-1])
-    for node in _nodes_that_run(_tree(path)):
+    for node in _nodes_that_run(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -211,6 +264,7 @@ def _nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
         yield from _nodes_that_run(child)
 
 
+@cache
 def _module_files(name: str, root: Path) -> list[Path]:
     """The files that importing `name` runs: the module and the `__init__` of every package above it."""
     if name in WITHOUT_EFFECT:
@@ -221,14 +275,11 @@ def _module_files(name: str, root: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-@cache
-def _meaning(path: Path) -> str:
-    """Digest of what a file does: its syntax tree without comments, layout and docstrings."""
-    return hashlib.sha256(_dump(_tree(path)).encode("utf-8")).hexdigest()
-
-
 def _dump(node: object) -> str:
-    """The syntax tree as text, empty fields left out, so that Python's minor versions agree on it."""
+    """The syntax tree as text, without comments, layout and docstrings.
+
+    Empty fields are left out, so that Python's minor versions agree on it.
+    """
     if isinstance(node, ast.AST):
         fields = ((name, _dump(value)) for name, value in ast.iter_fields(node) if name not in {"kind", "type_ignores"})
         inside = ",".join(f"{name}={text}" for name, text in fields if text not in {"None", "[]"})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ct2vq import digests
-from ct2vq.digests import AS_SIMULATED, ROOT, code_digest, folder_digest, simulated_digest
+from ct2vq.digests import AS_SIMULATED, ROOT, KnownCode, code_digest, folder_digest, simulated_digest
 from ct2vq.errors import DicomError
 from ct2vq.files import sha256_file, write_json
 
@@ -45,9 +45,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 def digest_all(root: Path) -> dict[str, str]:
-    for cached in (code_digest, digests._tree, digests._meaning, digests._pins):
+    for cached in (code_digest, digests._module_files, digests._pins):
         cached.cache_clear()
-    return {name: code_digest(f"scripts/{name}.py", root) for name in SCRIPTS}
+    known = KnownCode()
+    return {name: code_digest(f"scripts/{name}.py", root, known) for name in SCRIPTS}
 
 
 def changed_by(tree: Path, file: str, old: str, new: str) -> str:
@@ -134,6 +135,13 @@ def test_every_library_that_the_project_imports_is_pinned(script: str) -> None:
     modules, libraries = digests._closure(ROOT / script, ROOT)
     assert len(modules) > 2, "a script without a module of the project"
     assert libraries - {"snakemake"} <= digests.pinned_versions(ROOT).keys()
+
+
+def test_a_library_behind_another_one_counts_too() -> None:
+    """MONAI's Swin UNETR computes with einops, which no module of ours names."""
+    _, libraries = digests._closure(ROOT / "scripts/train.py", ROOT)
+    assert {"monai", "einops", "torch", "lightning-fabric"} <= libraries
+    assert "einops" in digests.pinned_versions(ROOT)
 
 
 def test_nothing_is_imported_in_a_way_that_the_digest_cannot_see() -> None:
@@ -231,3 +239,26 @@ def test_a_simulated_folder_is_as_simulated_until_somebody_changes_it(raw: Path,
     (raw / "additional.dcm").write_bytes(b"4")
     assert simulated_digest(raw, manifest, cache) != AS_SIMULATED
     assert json.loads(manifest.read_text())["perfusion/1.dcm"] == "other volume"
+
+
+def test_what_is_known_of_code_is_kept_by_its_content(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept" / "code.json"
+    before = digest_all(tree)
+    assert {name: code_digest(f"scripts/{name}.py", tree, KnownCode(kept)) for name in SCRIPTS} == before
+    parsed: list[str] = []
+    monkeypatch.setattr(digests.ast, "parse", lambda content, filename: parsed.append(filename) or parse(content))
+    parse = compile_to_tree
+    assert {name: code_digest(f"scripts/{name}.py", tree, KnownCode(kept)) for name in SCRIPTS} == before
+    assert parsed == [], "another start finds everything"
+    (tree / "ct2vq" / "gamma.py").write_text("RATE = 1\n")
+    again = {name: code_digest(f"scripts/{name}.py", tree, KnownCode(kept)) for name in "a"}
+    assert [Path(name).name for name in parsed] == ["gamma.py"]
+    assert again["a"] != before["a"]
+    kept.write_text("{ broken")
+    assert code_digest("scripts/b.py", tree, KnownCode(kept)) == digest_all(tree)["b"]
+
+
+def compile_to_tree(content: str) -> digests.ast.Module:
+    return compile(content, "code", "exec", digests.ast.PyCF_ONLY_AST)

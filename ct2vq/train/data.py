@@ -131,14 +131,17 @@ def _unpack(sample: Sample, store: Path) -> Unpacked:
 
 
 def hold_out(
-    folders: Sequence[Path], patients: Mapping[str, str], number: int, seed: int
+    folders: Sequence[Path], patients: Mapping[str, str], number: int, seed: int, fold: int
 ) -> tuple[list[Path], list[Path]]:
     """Set some patients of the training folds aside, chosen by a hash; at least one is left to learn from.
+
+    The same ones for every model, so that their curves can be compared, and others in each fold, so that no single
+    patient watches over all trainings.
 
     Returns:
         Folders to learn from, and folders that watch.
     """
-    everyone = sorted(set(patients.values()), key=lambda patient: sha256_text(f"{seed}:validation:{patient}"))
+    everyone = sorted(set(patients.values()), key=lambda patient: sha256_text(f"{seed}:validation:{fold}:{patient}"))
     aside = set(everyone[: min(number, len(everyone) - 1)])
     learn = [folder for folder in folders if patients[folder.name] not in aside]
     watch = [folder for folder in folders if patients[folder.name] in aside]

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from ct2vq.errors import TrainingError
-from ct2vq.inputs import ct_channels
+from ct2vq.forecast import slow_training
 from ct2vq.losses import lung_loss
 from ct2vq.networks.build import build_network
 from ct2vq.networks.cost import parameters
-from ct2vq.train.augment import apply, draw
+from ct2vq.train.batches import Batches, Piece
 from ct2vq.train.checkpoint import load_checkpoint, save_checkpoint
 from ct2vq.train.data import Cases, stack
 from ct2vq.train.machine import ahead, to_device
@@ -33,16 +31,6 @@ logger = logging.getLogger(__name__)
 
 #: steps in a row that half precision may leave out while its scale comes down from 2**16
 OVERFLOWS = 40
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a process computes at once: tensors of some cases, and their share of the batch's loss."""
-
-    image: Tensor
-    lungs: Tensor
-    truth: Tensor
-    share: float
 
 
 class Training:
@@ -67,18 +55,20 @@ class Training:
         self.in_channels = first.image.shape[0]
         network = build_network(model["kind"], model["targets"], model["network"], self.in_channels)
         self.parameters = parameters(network)
-        self.micro_batch, self.micro_batch_facts = self._choose_micro_batch(network)
+        at_once, self.micro_batch_facts = self._choose_micro_batch(network)
+        ranks, rank = self.fabric.world_size, self.fabric.global_rank
+        self.batches = Batches(learn, model, training, ranks, rank, at_once)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=training["learning_rate"], weight_decay=training["weight_decay"]
         )
         if training["compile"]:
+            torch.use_deterministic_algorithms(True)  # tells the compiler, too
             network.compile()
         self.network, self.optimiser = self.fabric.setup(network, optimiser)
         self.averaged = {key: value.detach().clone() for key, value in self._weights().items()}
         self.stopping = EarlyStopping(training["early_stopping"])
         self.history: list[dict[str, float]] = []
-        self.steps_per_epoch = -(-len(learn) // training["batch_size"])
-        self.resumed, self.seconds, self.overflows = 0, 0.0, 0
+        self.resumed, self.seconds, self.seconds_of_steps, self.overflows = 0, 0.0, 0.0, 0
 
     def _choose_micro_batch(self, network: torch.nn.Module) -> tuple[int, dict[str, Any]]:
         largest = self.learn[self.learn.largest]
@@ -87,6 +77,7 @@ class Training:
 
     def fit(self, folder: Path, label: str, events: Path | None) -> None:
         """Train to the last epoch, or until early stopping; take up the last checkpoint in `folder`."""
+        self._settle_buckets()
         self.resume(folder)
         start = saved = time.monotonic()
         before = self.seconds
@@ -102,6 +93,8 @@ class Training:
                 last = epoch == self.training["epochs"] or self.stopping.is_over
                 if progress is not None:
                     progress.tell(self.history, last)
+                    if epoch == self.resumed + 1:
+                        self._tell_if_slow(self.seconds - before)
                     if not last and (due or time.monotonic() - saved > self.training["checkpoint_seconds"]):
                         self.save(folder, epoch)
                         saved = time.monotonic()
@@ -109,9 +102,30 @@ class Training:
             if progress is not None:
                 progress.close()
 
+    def _settle_buckets(self) -> None:
+        """Let DDP put the gradients into the buckets that it keeps, by a step that changes nothing.
+
+        After the first backward pass DDP sorts them anew, and the order in which three or more ranks are added up
+        depends on the place in a bucket. Without this the first step after a resume would round differently.
+        """
+        if self.fabric.world_size == 1:
+            return
+        before = {key: value.detach().clone() for key, value in self._weights().items()}
+        self.network.train()
+        self._backward(self.batches.pieces([0], torch.Generator().manual_seed(self.seed))[0], is_last=True)
+        self.optimiser.zero_grad()
+        self.network.module.load_state_dict(before)
+
+    def _tell_if_slow(self, seconds: float) -> None:
+        said = slow_training(self.training["device"], seconds, self.training["epochs"] - len(self.history))
+        if said:
+            logger.warning("%s", said)
+
     def _pass(self, epoch: int) -> bool:
         """One epoch, with its validation if that is due; returns whether it was."""
+        start = time.monotonic()
         row = self.epoch(epoch)
+        self.seconds_of_steps += time.monotonic() - start
         due = epoch % self.training["checkpoint_every"] == 0
         if due or epoch == self.training["epochs"]:
             row |= self.validate()
@@ -126,10 +140,10 @@ class Training:
         torch.manual_seed(seed_of(self.seed, "dropout", epoch, self.fabric.global_rank))
         losses, norms = [], []
         self.network.train()
-        first = (epoch - 1) * self.steps_per_epoch
-        total = self.training["epochs"] * self.steps_per_epoch
+        first = (epoch - 1) * self.batches.number
+        total = self.training["epochs"] * self.batches.number
         with out_of_memory_told(str(self.fabric.device)):
-            for step, pieces in enumerate(ahead(self._batches(generator), self.fabric.device), start=first):
+            for step, pieces in enumerate(ahead(self.batches.of_epoch(generator), self.fabric.device), start=first):
                 rate = learning_rate(step, total, self.training)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
@@ -143,35 +157,6 @@ class Training:
             "loss": float(np.mean(losses)),
             "gradient_norm": float(np.max(norms)),
         }
-
-    def _batches(self, generator: torch.Generator) -> Iterator[list[Piece]]:
-        """This process's part of each batch of an epoch, augmented."""
-        order = torch.randperm(len(self.learn), generator=generator).tolist()
-        size = self.training["batch_size"]
-        for start in range(0, len(order), size):
-            yield self._pieces(order[start : start + size], generator)
-
-    def _pieces(self, chosen: Sequence[int], generator: torch.Generator) -> list[Piece]:
-        """Cases of a batch that fall to this process, in pieces of the micro batch, all padded to the batch's size.
-
-        A piece's share makes the sum over pieces, and the mean that DDP takes over processes, the batch's mean. A
-        process for which no case is left computes one that counts nothing, so that it can take part in the sums.
-        """
-        from_ct = ct_channels(self.model["network"])
-        sizes = [self.learn.size(number) for number in chosen]
-        changes = [draw(size, self.training["augmentation"], generator, from_ct) for size in sizes]
-        largest = [max(size[axis] for size in sizes) for axis in range(3)]
-        ranks, rank = self.fabric.world_size, self.fabric.global_rank
-        part = -(-len(chosen) // ranks)
-        mine = range(rank * part, min((rank + 1) * part, len(chosen))) or range(0)
-        weight = ranks / len(chosen) if mine else 0.0
-        mine = list(mine) or [0]
-        pieces = []
-        for start in range(0, len(mine), self.micro_batch):
-            some = mine[start : start + self.micro_batch]
-            batch = stack([apply(self.learn[chosen[n]], changes[n]) for n in some], largest)
-            pieces.append(Piece(*batch, share=len(some) * weight))
-        return pieces
 
     def step(self, pieces: Sequence[Piece], epoch: int) -> tuple[float, float]:
         """One step of the optimiser; returns the batch's loss and the gradient's norm before clipping.
@@ -232,6 +217,8 @@ class Training:
         return {"validation_loss": loss, "validation_spearman": spearman}
 
     def _validated(self) -> tuple[float, float]:
+        from scipy.stats import spearmanr
+
         kept = {key: value.detach().clone() for key, value in self._weights().items()}
         self.network.module.load_state_dict(self.averaged)
         self.network.eval()
@@ -260,14 +247,16 @@ class Training:
         """Write a checkpoint: everything that the next epoch depends on."""
         state = {
             "epoch": epoch,
-            "micro_batch": self.micro_batch,
+            "micro_batch": self.batches.at_once,
             "network": self._weights(),
             "averaged": self.averaged,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
             "stopping": self.stopping.state(),
             "history": self.history,
+            "overflows": self.overflows,
             "seconds": self.seconds,
+            "seconds_of_steps": self.seconds_of_steps,
         }
         save_checkpoint(state, folder)
 
@@ -282,9 +271,10 @@ class Training:
         self.averaged = {key: value.to(self.fabric.device) for key, value in state["averaged"].items()}
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.stopping.restore(state["stopping"])
-        self.history, self.seconds, self.resumed = state["history"], state["seconds"], state["epoch"]
-        if self.micro_batch != state["micro_batch"]:  # chosen by the memory of another machine
-            self.micro_batch, self.micro_batch_facts = state["micro_batch"], {"rule": "as in the checkpoint"}
+        self.history, self.overflows, self.resumed = state["history"], state["overflows"], state["epoch"]
+        self.seconds, self.seconds_of_steps = state["seconds"], state["seconds_of_steps"]
+        if self.batches.at_once != state["micro_batch"]:  # chosen by the memory of another machine
+            self.batches.at_once, self.micro_batch_facts = state["micro_batch"], {"rule": "as in the checkpoint"}
         logger.info("going on after epoch %d", self.resumed)
 
 

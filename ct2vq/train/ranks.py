@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: seconds in which the first rank notices by itself that another has died (gloo does at once, NCCL may hang)
 GRACE = 20.0
 FAILED = 1
+#: how long ranks wait for one that validates or reads alone (NCCL's own limit is ten minutes); that one of them has
+#: died is seen otherwise
+PATIENCE = timedelta(hours=12)
 
 
 @contextmanager
@@ -106,7 +110,8 @@ def _member(rank: int, ranks: int, device: str, folder: Path) -> Iterator[None]:
     if device == "cuda":
         torch.cuda.set_device(rank)
     store = distributed.FileStore(str(folder / "store"), ranks)
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo", store=store, rank=rank, world_size=ranks)
+    backend = "nccl" if device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
     try:
         yield
     finally:

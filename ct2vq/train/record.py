@@ -53,7 +53,7 @@ def run_record(training: Training) -> dict[str, Any]:
         "epochs_made": int(training.history[-1]["epoch"]),
         "kept_epoch": int(training.history[-1]["epoch"]) if best is None else best["epoch"],
         "batch_size": settings["batch_size"],
-        "micro_batch": training.micro_batch,
+        "micro_batch": training.batches.at_once,
         "seed": training.seed,
         "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or settings["device"],
         "devices": settings["devices"],
@@ -93,10 +93,10 @@ def _peak_memory_mb() -> int:
 
 def _machine(training: Training, on_gpu: bool) -> dict[str, Any]:
     """Times and memory; those of the interrupted runs before this one are counted as far as their checkpoints."""
-    steps = len(training.history) * training.steps_per_epoch
+    steps = len(training.history) * training.batches.number
     return {
         "seconds_of_epochs": round(training.seconds, 1),
-        "seconds_a_step": round(training.seconds / steps, 4),
+        "seconds_a_step": round(training.seconds_of_steps / steps, 4),
         "gpu_peak_memory_mb": round(torch.cuda.max_memory_allocated() / MEGABYTE) if on_gpu else None,
         "cases_in_memory_mb": round(training.learn.bytes_in_memory / MEGABYTE),
         "cases_on_disk": training.learn.on_disk + training.watch.on_disk,

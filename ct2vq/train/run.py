@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ct2vq.config import TRAINING_WITHOUT_EFFECT
 from ct2vq.errors import TrainingError
 from ct2vq.files import sha256_file, sha256_text, write_json
 from ct2vq.inputs import case_folders
@@ -26,9 +27,6 @@ from ct2vq.train.record import run_record, save_weights, weights_header
 from ct2vq.train.seeds import seed_of
 
 logger = logging.getLogger(__name__)
-
-#: training settings that cannot change the result: a training goes on when they were changed
-WITHOUT_EFFECT = ("cache_mb", "memory_mb", "checkpoint_seconds", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,9 @@ def train_network(
     start = time.monotonic()
     prepare_torch(training)
     folders = case_folders(images)
-    learn, watch = hold_out(folders, patients, training["validation_patients"], seed)
+    learn, watch = hold_out(folders, patients, training["validation_patients"], seed, fold)
     _require_cases(learn, watch, training, name, fold)
-    settings = {key: value for key, value in training.items() if key not in WITHOUT_EFFECT}
+    settings = {key: value for key, value in training.items() if key not in TRAINING_WITHOUT_EFFECT}
     key = _key([model, settings, preparation, name, fold, seed, code, simulated, dict(patients)], images)
     events = work.parent / "tensorboard" / name / f"fold{fold}" if training["tensorboard"] else None
     label, window = f"{name} fold {fold}", preparation["crop"]["window_hu"]
@@ -147,7 +145,7 @@ def _tell(training: Training) -> None:
         training.learn.on_disk + training.watch.on_disk,
         training.training["batch_size"],
         training.training["devices"],
-        training.micro_batch,
+        training.batches.at_once,
         training.micro_batch_facts["rule"],
     )
 

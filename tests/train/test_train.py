@@ -12,10 +12,11 @@ import torch
 from factories import CROP, TARGETS, TRAINING
 from trainings import OUTPUTS, RESULT, run
 
+from ct2vq import forecast
 from ct2vq.errors import TrainingError
 from ct2vq.files import read_json, read_tsv, sha256_file
 from ct2vq.synthesize.header import read_header
-from ct2vq.train import loop, progress
+from ct2vq.train import batches, loop, progress
 from ct2vq.train.loop import Training
 
 
@@ -55,8 +56,8 @@ def test_who_watches_does_not_learn(cohort, tmp_path: Path, monkeypatch: pytest.
     images, patients = cohort
     together = patients | {"c3": patients["c2"]}
     seen: set[str] = set()
-    real = loop.apply
-    monkeypatch.setattr(loop, "apply", lambda sample, change: (seen.add(sample.case_id), real(sample, change))[1])
+    real = batches.apply
+    monkeypatch.setattr(batches, "apply", lambda sample, change: (seen.add(sample.case_id), real(sample, change))[1])
     record = read_json(run(tmp_path, (images, together), epochs=2)["record"])
     assert seen == set(record["cases"])
     assert not {together[c] for c in record["cases"]} & {together[c] for c in record["validation_cases"]}
@@ -67,6 +68,14 @@ def test_nobody_is_held_out_where_the_settings_say_so(cohort, tmp_path: Path) ->
     outputs = run(tmp_path, cohort, validation_patients=0, epochs=2)
     assert read_json(outputs["record"])["validation_cases"] == []
     assert read_tsv(outputs["history"])["validation_loss"].isna().all()
+
+
+def test_a_slow_training_says_so_after_its_first_epoch(cohort, tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(forecast, "SLOW", 0.0)
+    with caplog.at_level("WARNING"):
+        run(tmp_path, cohort)
+    (said,) = [record.getMessage() for record in caplog.records if "slow on the CPU" in record.getMessage()]
+    assert f"{TRAINING['epochs'] - 1} more take about" in said
 
 
 def test_no_cuda_device_names_the_key(cohort, tmp_path: Path) -> None:

@@ -36,12 +36,20 @@ def a_case(seed: int, shape: tuple[int, int, int]) -> Sample:
 def test_held_out_patients_are_whole_and_somebody_is_left(patients: list[int], number: int, seed: int) -> None:
     of_case = {f"c{n}": f"p{patient}" for n, patient in enumerate(patients)}
     folders = [Path(case) for case in of_case]
-    learn, watch = hold_out(folders, of_case, number, seed)
+    learn, watch = hold_out(folders, of_case, number, seed, fold=1)
     assert sorted(learn + watch) == sorted(folders)
     learners, watchers = ({of_case[folder.name] for folder in part} for part in (learn, watch))
     assert learn
     assert not learners & watchers
     assert len(watchers) == min(number, len(set(patients)) - 1)
+
+
+def test_other_patients_watch_in_other_folds_and_the_same_ones_over_all_models() -> None:
+    of_case = {f"c{n}": f"p{n}" for n in range(30)}
+    folders = [Path(case) for case in of_case]
+    watchers = [hold_out(folders, of_case, 2, seed=5, fold=fold)[1] for fold in (1, 2, 3, 1)]
+    assert watchers[0] == watchers[3]
+    assert len({tuple(some) for some in watchers}) == 3
 
 
 def test_cases_of_several_sizes_in_one_batch() -> None:

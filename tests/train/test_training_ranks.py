@@ -70,14 +70,15 @@ def test_a_batch_with_nothing_for_the_second_process(cohort, tmp_path: Path) -> 
 
 
 def test_a_killed_process_ends_the_whole_and_the_training_goes_on(cohort, tmp_path: Path) -> None:
-    long = BOTH | {"epochs": 6, "devices": 2}
+    """Three processes: the order in which they are added up matters, other than with two."""
+    long = BOTH | {"epochs": 6, "devices": 3}
     reference = run(tmp_path / "whole", cohort, **long)
     process = start(tmp_path / "killed", cohort, long)
     wait_for_checkpoint(process, tmp_path / "killed")
     members(process)[0].send_signal(signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the process of rank 1 was ended by SIGKILL" in said
+    assert "was ended by SIGKILL" in said
     assert not list((tmp_path / "killed").glob("*.out"))
     outputs = run(tmp_path / "killed", cohort, **long)
     assert read_json(outputs["record"])["resumed_at_epoch"] >= 1
