@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Case:
         names = (OWN_ATTENUATION_CT[target], "attenuation_ct")
         return next((name for name in names if name in self.sources), None)
 
+    def volumes_of(self, targets: Sequence[str]) -> list[str]:
+        """What some of the case's targets need: the CT, the CTs of their cameras, the SPECT images, in that order."""
+        own_cts = dict.fromkeys(filter(None, map(self.attenuation_ct, targets)))
+        return ["ct", *own_cts, *targets]
+
     @property
     def registered_together(self) -> tuple[str, ...]:
         """Targets that one registration carries along: all that share `attenuation_ct`."""
@@ -87,9 +93,19 @@ class Cohort:
     simulated: bool = False
 
     def __getitem__(self, case_id: str) -> Case:
-        return self._by_id()[case_id]
+        """The case of an identifier.
 
+        Raises:
+            ConfigError: the cohort has no such case.
+        """
+        case = self._by_id.get(case_id)
+        if case is None:
+            raise ConfigError(f"no such case: {case_id}", hint="config/cases.tsv without config/exclusions.tsv")
+        return case
+
+    @cached_property
     def _by_id(self) -> dict[str, Case]:
+        """Asked for dozens of times a case while the DAG is built."""
         return {case.case_id: case for case in self.cases}
 
     @property

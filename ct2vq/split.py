@@ -4,6 +4,8 @@ Patients are dealt to folds in an order set by a seeded hash, within strata, so 
 assignment is then kept in a file: a patient who has a fold keeps it whatever is added later, and a new patient goes
 to the fold that holds fewest patients of the same stratum. A changed fold would cost a retraining.
 
+Whether models learn from a case that comes after their training is decided in `ct2vq.learners`.
+
 Imported while Snakemake builds the DAG: only light imports here.
 """
 

@@ -17,6 +17,7 @@ import psutil
 from ct2vq import __version__
 from ct2vq.errors import ConfigError, Ct2vqError
 from ct2vq.files import read_json, write_json
+from ct2vq.learners import read_learners
 from ct2vq.split import read_folds
 
 STUDY_FILE = Path("results/study.json")
@@ -47,6 +48,22 @@ def kept_folds_file(config: Mapping[str, Any]) -> Path:
     split = config["split"]
     name = f"{config['study']}_{split['folds']}folds_{split['stratify_by']}_seed{config['seed']}.tsv"
     return Path("work/split") / name
+
+
+def learners_file(config: Mapping[str, Any]) -> Path:
+    """Where the cases that the models of these folds learn from are kept."""
+    folds = kept_folds_file(config)
+    return folds.with_name(f"{folds.stem}_learners.tsv")
+
+
+def kept_learners(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]] | None:
+    """What the trainings that have begun learn from, targets by case; None: none has begun.
+
+    Raises:
+        ConfigError: the file is not such a table.
+    """
+    kept = learners_file(config)
+    return read_learners(kept) if kept.is_file() else None
 
 
 def kept_folds(config: Mapping[str, Any]) -> dict[str, int]:

@@ -55,6 +55,17 @@ def _cohort(study: Study) -> str:
         f"Patients were assigned to {len(flow['folds'])} folds by {folds} (seed {study.config['seed']}); all cases of "
         "a "
         f"patient are in one fold, and every synthesised image comes from networks that never saw the patient."
+        f"{_later_cases(flow)}"
+    )
+
+
+def _later_cases(flow: Mapping[str, Any]) -> str:
+    later = flow["only_predicted"]
+    if not later:
+        return ""
+    return (
+        f" Cases that came after the training: {later}; they were predicted by the networks of their fold, and no "
+        "network learnt from them."
     )
 
 
