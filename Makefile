@@ -12,7 +12,7 @@ BENCH := .venv-bench
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format lock docs docs-hostile pictures bench-demo bench-register bench-simulate bench-spect bench-ceilings bench-convert bench-apply bench-crop bench-networks bench-train bench-tuning bench-evaluate bench-discover bench-segment realism bench-docs clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\#.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -30,11 +30,14 @@ demo: $(READY)  ## run the embedded study: simulated DICOM to results/report/ind
 	$(BIN)/python -m ct2vq run --cores $(CORES) --configfile $(CONFIG)
 	@$(BIN)/python -m ct2vq summary
 
-test: $(READY)  ## all tests, the end-to-end one included
-	$(BIN)/python -m pytest $(TWO)
+test: $(READY)  ## all tests, the end-to-end one included, without a cluster
+	$(BIN)/python -m pytest $(TWO) -m "not cluster"
+
+test-cluster: $(READY)  ## the workflow on a Slurm that is started for it (root, Debian's packages)
+	$(BIN)/python -m pytest tests/cluster
 
 test-fast: $(READY)  ## tests that take seconds (no Snakemake runs, no real data)
-	$(BIN)/python -m pytest $(TWO) -m "not workflow and not realdata"
+	$(BIN)/python -m pytest $(TWO) -m "not workflow and not realdata and not cluster"
 
 lint: $(READY)  ## formatting and lint, changing nothing
 	$(BIN)/ruff check .
@@ -110,6 +113,15 @@ bench-train: $(READY)  ## train DDRAN, two RANs and peers for the same minutes (
 bench-tuning: $(READY)  ## choose the settings of bench-train on other patients (the same variables; an hour): docs/benchmarks/train_tuning.tsv
 	$(call trainings,bench-tuning,train_tuning,1.2,1 --folds 1)
 
+bench-single: $(READY)  ## DDRAN beside two single-headed networks of each peer (the same variables; four hours): docs/benchmarks/train_single.tsv
+	$(call trainings,bench-single,train_single,5,1 2 3)
+
+bench-ablations: $(READY)  ## DDRAN without each of its parts (the same variables; seven hours): docs/benchmarks/train_ablations.tsv
+	$(call trainings,bench-ablations,train_ablations,5,1 2 3)
+
+bench-forms: $(READY)  ## other forms of DDRAN on the tuning patients (the same variables; half an hour): docs/benchmarks/train_forms.tsv
+	$(call trainings,bench-forms,train_forms,1.5,1 --folds 1)
+
 bench-apply: $(READY)  ## measure a new CT from DICOM to both images (REAL=folder of real images, STUDY=directory of a finished demo): docs/benchmarks/apply.tsv
 	$(BIN)/python docs/benchmarks/run_apply.py $(REAL) --study $(STUDY)
 	$(BIN)/python docs/make_benchmarks.py
@@ -122,11 +134,30 @@ bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/
 	$(BIN)/python docs/benchmarks/run_discover.py
 	$(BIN)/python docs/make_benchmarks.py
 
+bench-wrong-patients: $(READY)  ## register right and wrong patients (DEMO=finished demo, STUDY=simulated study, TINY=run of config/tiny.yaml, REAL=folder of real images, as many as there are; UNTIL=minutes; begin it again to go on; an hour): docs/benchmarks/wrong_patients.tsv
+	$(BIN)/python docs/benchmarks/run_wrong_patients.py $(if $(DEMO),--demo $(DEMO)) $(if $(STUDY),--study $(STUDY)) $(if $(TINY),--tiny $(TINY)) $(if $(REAL),--real $(REAL)) $(if $(UNTIL),--stop-after $(UNTIL))
+	$(BIN)/python docs/make_benchmarks.py
+
+bench-reading: $(READY)  ## simulate the reader study's endpoint (four minutes) and measure its costs (DEMO=finished demo): docs/benchmarks/reading*.tsv
+	$(BIN)/python docs/benchmarks/run_reading_endpoint.py
+	$(if $(DEMO),$(BIN)/python docs/benchmarks/run_reading.py --demo $(DEMO))
+	$(BIN)/python docs/make_benchmarks.py
+
+SIZES ?= 98 1000
+FINISHED ?= 98
+bench-scale: $(READY)  ## measure the planning of many cases beside a plain chain (SIZES=numbers of cases, FINISHED=the largest whose files are made up; 20 minutes): docs/benchmarks/scale.tsv
+	$(BIN)/python docs/benchmarks/run_scale.py --sizes $(SIZES) --finished $(FINISHED)
+	$(BIN)/python docs/make_benchmarks.py
+
 bench-spect: $(READY)  ## compare the two fidelities of simulated SPECT (needs requirements-osem.txt; 20 minutes): docs/benchmarks/spect.tsv
 	$(BIN)/python docs/benchmarks/run_spect.py
 
 docs-hostile: $(READY)  ## docs/hostile_files.md: what becomes of damaged and unusual files (needs CT2VQ_REALDATA for all of them)
 	$(BIN)/python docs/make_hostile.py
+
+bench-overhead: $(READY)  ## measure the demo's time outside the work, rule by rule: docs/benchmarks/overhead.tsv
+	$(BIN)/python docs/benchmarks/run_overhead.py
+	$(BIN)/python docs/make_benchmarks.py
 
 bench-docs: $(READY)  ## docs/benchmarks.md from docs/benchmarks/*.tsv
 	$(BIN)/python docs/make_benchmarks.py

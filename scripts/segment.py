@@ -17,10 +17,11 @@ if __name__ == "__main__":
     own = snakemake.params.lung_mask is not None
     with (private_stage if own else stage)(snakemake.log[0]) as curtain:
         from ct2vq.segment import segment_case
-        from ct2vq.segment.own import open_own_mask
 
         lung_mask = same_frame = None
         if own:
+            from ct2vq.segment.own import open_own_mask
+
             named = snakemake.wildcards
             curtain.cleaner, lung_mask, same_frame = open_own_mask(
                 named.case, named.volume, Path(snakemake.input.sidecar)

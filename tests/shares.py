@@ -4,7 +4,17 @@ from __future__ import annotations
 
 WORKFLOW = "tests/workflow/"
 #: what runs Snakemake and is left for the process that is done first
-LAST = tuple(f"{WORKFLOW}test_{name}.py" for name in ("attenuation_cts", "checking", "wrong_input"))
+LAST = tuple(
+    f"{WORKFLOW}test_{name}.py"
+    for name in (
+        "added_cases",
+        "attenuation_cts",
+        "checking",
+        "conda_environments",
+        "engine_profiles",
+        "wrong_input",
+    )
+)
 
 
 def share_of(nodeid: str) -> str:

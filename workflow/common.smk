@@ -1,6 +1,8 @@
 """What all rules share: the checked configuration, the cohort, the folds and the few input functions."""
 
+import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
@@ -13,7 +15,9 @@ sys.path.insert(0, str(workflow.basedir))
 from ct2vq.cohort import CT_VOLUMES, VOLUMES, load_cohort
 from ct2vq.config import (
     TARGETS,
+    TRAINING_WITHOUT_EFFECT,
     alternative_spect,
+    cases_schema,
     complete_config,
     is_network,
     model_training,
@@ -23,17 +27,47 @@ from ct2vq.config import (
     vq_arms,
     weight_paths,
 )
-from ct2vq.digests import code_digest, folder_digest, simulated_digest
+from ct2vq.digests import KnownCode, folder_digest, simulated_digest
+from ct2vq.digests import code_digest as digest_of_code
 from ct2vq.discover.resolve import resolve_source
 from ct2vq.errors import Ct2vqError
 from ct2vq.identity.sources import write_sources
 from ct2vq.identity.store import study_store
+from ct2vq.learners import learned_targets
+from ct2vq.needs import SNAKEMAKE_MB, asked, raw_megavoxels, simulated_megavoxels
 from ct2vq.read.exports import stored_exports
 from ct2vq.read.names import FIGURES, REPORTED
 from ct2vq.read.readers import study_readers
 from ct2vq.read.settings import reading_cases
 from ct2vq.split import assign_folds, folds_table
-from ct2vq.study import claim_run, kept_folds, kept_folds_file, require_same_study
+from ct2vq.study import (
+    claim_run,
+    kept_folds,
+    kept_folds_file,
+    kept_learners,
+    learners_file,
+    require_same_study,
+)
+
+KNOWN_CODE = KnownCode(Path(".snakemake") / "ct2vq_code.json")
+
+
+def code_digest(script):
+    """Content digest of a script and of all code and pinned versions that it uses."""
+    return digest_of_code(script, known=KNOWN_CODE)
+
+
+def require_one_task():
+    """A cluster that starts a job once for each of its tasks would run it several times over the same files."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        raise WorkflowError(
+            f"Slurm started this job {tasks} times at once; several GPUs for one training are asked for with "
+            "`gpu: 0` and `slurm_extra: \"'--gres=gpu:2 --no-requeue'\"` (docs/cluster.md)"
+        )
+
+
+require_one_task()
 
 
 def wanted_targets():
@@ -67,6 +101,9 @@ def prepare_study():
             require_same_study(config)
         cohort = load_cohort(config)
         kept = kept_folds(config)
+        learned = learned_targets(
+            cohort.cases, kept_learners(config), config["split"]["new_cases"]
+        )
         if only_converted():
             folds = dict.fromkeys(cohort.case_ids, 1)
         else:
@@ -79,12 +116,12 @@ def prepare_study():
             )
         store = study_store(config)
         store.make_folder()
-        return cohort, folds, store
+        return cohort, folds, learned, store
     except Ct2vqError as error:
         raise WorkflowError(str(error)) from None
 
 
-COHORT, FOLDS, STORE = prepare_study()
+COHORT, FOLDS, LEARNED, STORE = prepare_study()
 #: file names stand in it: it lies where nobody else looks
 HASH_CACHE = STORE.folder / "hashes"
 FOLD_NUMBERS = sorted(set(FOLDS.values()))
@@ -97,6 +134,20 @@ MODELS = {
 }
 for name in sorted(config["models"].keys() - MODELS.keys()):
     logger.warning(f"ct2vq: model `{name}` is left out: no case has all of its targets")
+
+#: cases with an image that came after the models' training
+ONLY_PREDICTED = [
+    case.case_id
+    for case in COHORT.cases
+    if set(case.targets) - set(LEARNED.get(case.case_id, ()))
+]
+if ONLY_PREDICTED:
+    logger.warning(
+        f"ct2vq: no model learns from {', '.join(ONLY_PREDICTED[:10])}"
+        + (f" and {len(ONLY_PREDICTED) - 10} more" if len(ONLY_PREDICTED) > 10 else "")
+        + ": they came after the training and are only predicted; with split.new_cases: learn"
+        " the models are trained again (docs/scale.md)"
+    )
 
 NETWORKS = [name for name, model in MODELS.items() if is_network(model)]
 BASELINES = [name for name in MODELS if name not in NETWORKS]
@@ -129,8 +180,12 @@ onstart:
     write_sources(COHORT, config, STORE)
 
 
+#: one alternative for each case would make every match as long as the cohort
+CASE_ID = cases_schema()["properties"]["case_id"]["pattern"].strip("^$")
+
+
 wildcard_constraints:
-    case="|".join(COHORT.case_ids),
+    case=CASE_ID,
     volume="|".join(VOLUMES),
     target="|".join(TARGETS),
     model="|".join(MODELS) or "none",
@@ -139,17 +194,23 @@ wildcard_constraints:
     reader="|".join(READERS) or "none",
 
 
-def cases_with(targets):
-    """Cases that have all of some targets."""
-    return [case.case_id for case in COHORT.cases if set(targets) <= set(case.targets)]
-
-
+@cache
 def training_cases(model, fold):
-    """Cases that a model learns from in a fold: all that have its targets and are not in the fold."""
+    """Cases that a model learns from in a fold: all whose targets it may learn and that are not in the fold."""
+    targets = set(MODELS[model]["targets"])
     return [
         case
-        for case in cases_with(MODELS[model]["targets"])
-        if FOLDS[case] != int(fold)
+        for case, learned in LEARNED.items()
+        if targets <= set(learned) and FOLDS[case] != int(fold)
+    ]
+
+
+def learners_sidecars():
+    """The records of the converted images that models learn from, of their CTs, and of the cameras' own."""
+    return [
+        f"results/convert/{case}/{volume}.json"
+        for case, learned in LEARNED.items()
+        for volume in COHORT[case].volumes_of(learned)
     ]
 
 
@@ -162,6 +223,25 @@ def what_determines(model):
     }
 
 
+def with_effect(model):
+    """A model's training settings that can change the result."""
+    training = model_training(config, model)
+    return {
+        key: value
+        for key, value in training.items()
+        if key not in TRAINING_WITHOUT_EFFECT
+    }
+
+
+def without_effect(model):
+    """A model's training settings that cannot change the result, as resources: whole numbers and strings."""
+    training = model_training(config, model)
+    return {
+        key: int(training[key]) if isinstance(training[key], bool) else training[key]
+        for key in TRAINING_WITHOUT_EFFECT
+    }
+
+
 def training_threads(model):
     """Threads of all processes of a training; those of a GPU's processes mostly wait."""
     training = model_training(config, model)
@@ -171,6 +251,40 @@ def training_threads(model):
 def training_gpus(model):
     training = model_training(config, model)
     return 0 if training["device"] == "cpu" else training["devices"]
+
+
+@cache
+def ct_megavoxels(case, volume):
+    """Millions of voxels of a CT, as far as they are known before it is converted."""
+    source = COHORT[case].sources.get(volume)
+    if COHORT.simulated:
+        scanner = "ct" if volume == "ct" else "attenuation_ct"
+        return simulated_megavoxels(config["simulate"][scanner])
+    try:
+        return raw_megavoxels(resolve_source(source, STORE.folder)) if source else 0
+    except Ct2vqError:
+        return 0
+
+
+def _grows(base, per_megavoxel, per_case):
+    def of_job(wildcards, attempt):
+        size = per_megavoxel and ct_megavoxels(
+            wildcards.case, wildcards.get("volume", "ct")
+        )
+        fixed = base + per_case * len(COHORT.cases)
+        return asked(fixed, attempt, per_megavoxel, size)
+
+    return of_job
+
+
+def memory(base, per_megavoxel=0.0, per_case=0.0):
+    """MB of a job: for itself, for the CT of its case (of the wildcard `volume`, else the diagnostic one), for the cohort."""
+    return _grows(base + SNAKEMAKE_MB, per_megavoxel, per_case)
+
+
+def minutes(base, per_megavoxel=0.0, per_case=0.0):
+    """Minutes after which a job is given up, told as its memory is."""
+    return _grows(base, per_megavoxel, per_case)
 
 
 def patients_of(cases):
@@ -514,16 +628,22 @@ PAIRED = {
 }
 
 
+#: each alternative's settings: asked for several times a case
+ALTERNATIVES = {
+    name: alternative_spect(config, name) for name in config["sensitivity"]["spect"]
+}
+
+
 def alternative_settings(wildcards):
     """What an alternative's registration reads of its settings."""
-    register = alternative_spect(config, wildcards.alternative)["register"]
+    register = ALTERNATIVES[wildcards.alternative]["register"]
     return read_by_registration(wildcards.case, wildcards.get("target"), register)
 
 
 def alternative_field(name, case, target):
     """The transform that carries a target onto the CT in an alternative: the study's own if it would come out the same."""
     alone = target if target in COHORT[case].registered_alone else None
-    register = alternative_spect(config, name)["register"]
+    register = ALTERNATIVES[name]["register"]
     own = read_by_registration(case, alone, config["register"])
     if read_by_registration(case, alone, register) == own:
         return registration_file(case, target, "ct_to_spect.nii.gz")
@@ -538,8 +658,7 @@ def alternative_field(name, case, target):
 def alternatives_of(wildcards):
     """What makes each alternative SPECT of a case: transforms by target, settings of the normalisation."""
     alternatives = {}
-    for name in config["sensitivity"]["spect"]:
-        made = alternative_spect(config, name)
+    for name, made in ALTERNATIVES.items():
         alternatives[name] = {
             "fields": {
                 target: alternative_field(name, wildcards.case, target)
@@ -637,6 +756,7 @@ def cohort_flow():
         + len({row["case_id"] for row in COHORT.exclusions}),
         "exclusions": [dict(row) for row in COHORT.exclusions],
         "analysed": len(COHORT.cases),
+        "only_predicted": len(ONLY_PREDICTED),
         "patients": len({case.patient_id for case in COHORT.cases}),
         "targets": {
             target: len(COHORT.with_target(target)) for target in SPECT_TARGETS

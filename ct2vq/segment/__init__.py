@@ -17,7 +17,6 @@ import SimpleITK as sitk
 
 from ct2vq.files import write_json
 from ct2vq.segment.classic import segment_classic
-from ct2vq.segment.own import read_own_mask
 from ct2vq.segment.record import lungs_record, regions_record
 from ct2vq.segment.regions import lobes_in_lungs, thirds
 from ct2vq.volume import read_volume, write_volume
@@ -66,6 +65,8 @@ def segment_case(
     if lung_mask is None:
         found, facts, lobe_labels = _found(image, settings, backend)
     else:
+        from ct2vq.segment.own import read_own_mask  # reads DICOM, which few cases need
+
         found, warnings = read_own_mask(image, Path(lung_mask), settings, same_frame)
         facts = lungs_record(image, found, settings, "user", warnings)
         lobe_labels = _lobes_within(image, found, settings, backend) if lobes is not None else None

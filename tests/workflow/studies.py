@@ -93,11 +93,11 @@ class Study:
 
     def snakemake(self, *arguments: str, cores: int = 1) -> Result:
         """Run `snakemake` to its end."""
-        return self._finish(self.start(BIN / "snakemake", *self._common(cores), *arguments))
+        return self.finish(self.start(BIN / "snakemake", *self._common(cores), *arguments))
 
     def ct2vq_run(self, *arguments: str, cores: int = 1) -> Result:
         """Run `python -m ct2vq run` to its end."""
-        return self._finish(self.start_ct2vq_run(*arguments, cores=cores))
+        return self.finish(self.start_ct2vq_run(*arguments, cores=cores))
 
     def start_ct2vq_run(self, *arguments: str, cores: int = 1) -> subprocess.Popen[str]:
         """Start `python -m ct2vq run` in a process group of its own."""
@@ -148,7 +148,8 @@ class Study:
         return [*(["--configfile", self.configfile] if self.configfile else []), "--cores", str(cores)]
 
     @staticmethod
-    def _finish(process: subprocess.Popen[str]) -> Result:
+    def finish(process: subprocess.Popen[str]) -> Result:
+        """Wait for a run's end; one that hangs is ended."""
         try:
             output, _ = process.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -103,7 +103,7 @@ def test_a_bad_case_fails_by_itself_and_its_file_can_be_found(converted, case, s
     assert "data/dicom" not in log + result.output
     name = re.search(r"file ([0-9a-f]{10})", log)[1]
     assert name in result.output
-    found = study._finish(study.start(sys.executable, "-m", "ct2vq", "where", name)).require_success()
+    found = study.finish(study.start(sys.executable, "-m", "ct2vq", "where", name)).require_success()
     assert found.output.startswith(path), found.output
     assert "Traceback" not in log
     assert not study.path(f"results/convert/{case}/ct.nii.gz").exists()

@@ -45,6 +45,12 @@ def test_a_setting_of_one_model_retrains_this_model(study):
     assert not BEFORE_REGISTER & set(plan.rules)
 
 
+def test_what_cannot_change_a_training_trains_nothing_again(study):
+    changed = "  memory_mb: 5000\n  cache_mb: 900\n  checkpoint_seconds: 60\n  tensorboard: true\n"
+    study.replace(TINY, "train:\n", f"train:\n{changed}")
+    assert set(study.plan().rules) <= REPORT
+
+
 @pytest.mark.parametrize(
     "changed", ["flags: {dice_after_below: 0.91}", "refuse: {dice_after_below: 0.01}", "simulated_landmarks: false"]
 )

@@ -39,8 +39,8 @@ def test_a_rule_has_all_it_needs(rule):
     missing = [name for name in DIRECTIVES if not _directive(text, name).strip()]
     assert missing == (["output", "benchmark"] if rule in WITHOUT_OUTPUT else [])
     resources = _directive(text, "resources")
-    assert re.search(r"\bmem_mb=(int\(\s*)?\d+|\bmem_mb=lambda .*memory_mb", resources)
-    assert re.search(r"\bruntime=\d+", resources)
+    assert re.search(r"\bmem_mb=(lambda wildcards, attempt: )?memory\(\s*(\d+|model_training)", resources)
+    assert re.search(r"\bruntime=(minutes\()?\d+", resources)
     assert rule.split("_")[0] == stage
     environment = re.search(r'"\.\./\.\./(envs/\w+\.yaml)"', _directive(text, "conda"))[1]
     assert (ROOT / environment).is_file()

@@ -15,12 +15,15 @@ rule check_case:
         "logs/check/{case}.log",
     benchmark:
         "benchmarks/check/{case}.tsv"
+    wildcard_constraints:
+        # the table of all cases lies beside theirs
+        case=rf"(?!problems\.){CASE_ID}",
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(1500, per_megavoxel=12),
+        runtime=minutes(20, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/check_case.py"),
         raw=lambda wildcards: {
@@ -49,8 +52,8 @@ rule check_cohort:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory(500, per_case=0.5),
+        runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/check_cohort.py"),
         patients=patients_of(COHORT.case_ids),
@@ -69,8 +72,8 @@ rule check:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory(500),
+        runtime=minutes(10),
     params:
         code=code_digest("scripts/check.py"),
     script:

@@ -44,8 +44,8 @@ rule compare:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(1500, per_case=3),
+        runtime=minutes(30, per_case=0.1),
     params:
         code=code_digest("scripts/compare.py"),
         settings=config["compare"],
@@ -77,8 +77,8 @@ rule compare_sensitivity:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(1500, per_case=3),
+        runtime=minutes(30, per_case=0.1),
     params:
         code=code_digest("scripts/compare_sensitivity.py"),
         settings=config["compare"],

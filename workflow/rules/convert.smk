@@ -20,8 +20,8 @@ rule convert_ct:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1000, per_megavoxel=12),
+        runtime=minutes(10, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/convert_ct.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.volume),
@@ -47,8 +47,8 @@ rule convert_spect:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
     params:
         code=code_digest("scripts/convert_spect.py"),
         raw=lambda wildcards: raw_digest(wildcards, wildcards.target),
@@ -76,8 +76,8 @@ rule convert_cohort:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory(500, per_case=0.5),
+        runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/convert_cohort.py"),
         patients=patients_of(COHORT.case_ids),

@@ -18,8 +18,8 @@ rule crop:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory(1000, per_megavoxel=30),
+        runtime=minutes(10, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/crop.py"),
         settings={key: value for key, value in config["crop"].items() if key != "spect"},
@@ -44,8 +44,8 @@ rule crop_spect:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1000, per_megavoxel=10),
+        runtime=minutes(10, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/crop_spect.py"),
         settings=config["crop"]["spect"],

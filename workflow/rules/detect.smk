@@ -30,8 +30,8 @@ rule detect:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(1500, per_case=3),
+        runtime=minutes(30, per_case=0.1),
     params:
         code=code_digest("scripts/detect.py"),
         settings=config["detect"],

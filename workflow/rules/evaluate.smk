@@ -21,8 +21,8 @@ rule evaluate_case:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=10),
+        runtime=minutes(15, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/evaluate_case.py"),
         settings=config["evaluate"],
@@ -57,8 +57,8 @@ rule evaluate:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory(1000, per_case=3),
+        runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/evaluate.py"),
     script:

@@ -13,8 +13,8 @@ rule read_design:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory(500),
+        runtime=minutes(10),
     params:
         code=code_digest("scripts/read_design.py"),
         study=config["study"],
@@ -61,8 +61,8 @@ rule read_pack:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(1500, per_case=5),
+        runtime=minutes(60, per_case=0.5),
     params:
         code=code_digest("scripts/read_pack.py"),
         page=folder_digest(Path(workflow.basedir) / "resources" / "read", HASH_CACHE),
@@ -90,8 +90,8 @@ rule read_simulated:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory(500),
+        runtime=minutes(10),
     params:
         code=code_digest("scripts/read_simulated.py"),
         settings=config["read"]["simulated"],
@@ -200,8 +200,8 @@ rule read_report:
         "../../envs/stats.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(1500, per_case=0.5),
+        runtime=minutes(30, per_case=0.1),
     params:
         code=code_digest("scripts/read_report.py"),
         seed=config["seed"],

@@ -22,8 +22,8 @@ rule register:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(2000, per_megavoxel=20),
+        runtime=minutes(45, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/register.py"),
         settings=registration_settings,
@@ -66,8 +66,8 @@ rule register_quality:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=30),
+        runtime=minutes(15, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/register_quality.py"),
         limits={block: config["register"][block] for block in ("flags", "refuse")},
@@ -110,8 +110,8 @@ rule register_spect:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=memory(1000, per_megavoxel=30),
+        runtime=minutes(10, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/register_spect.py"),
         modulate=config["register"]["modulate"],
@@ -134,8 +134,8 @@ rule register_cohort:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(500, per_case=0.5),
+        runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/register_cohort.py"),
     script:

@@ -21,8 +21,8 @@ rule report_case:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=20),
+        runtime=minutes(15, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/report_case.py"),
         labels=model_labels(),
@@ -60,8 +60,8 @@ rule report_registration:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=20),
+        runtime=minutes(15, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/report_registration.py"),
         figure=config["report"]["figure"],
@@ -107,8 +107,8 @@ rule report_registrations:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000, per_case=0.5),
+        runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/report_registrations.py"),
         template=folder_digest(
@@ -141,8 +141,8 @@ rule report_crop:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=10),
+        runtime=minutes(15, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/report_crop.py"),
         figure=config["report"]["figure"],
@@ -164,8 +164,8 @@ rule report_volumes:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000, per_megavoxel=20),
+        runtime=minutes(10, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/report_volumes.py"),
     script:
@@ -309,8 +309,8 @@ rule report_figures:
         "../../envs/stats.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1500, per_case=3),
+        runtime=minutes(20, per_case=0.1),
     params:
         code=code_digest("scripts/report_figures.py"),
         labels=model_labels(),
@@ -400,8 +400,8 @@ rule report:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1500, per_case=3),
+        runtime=minutes(20, per_case=0.1),
     params:
         code=code_digest("scripts/report.py"),
         template=folder_digest(

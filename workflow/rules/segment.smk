@@ -29,8 +29,8 @@ rule segment:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory(1000, per_megavoxel=20),
+        runtime=minutes(10, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/segment.py"),
         settings=segment_params,
@@ -60,8 +60,8 @@ rule segment_backend:
         else "../../envs/lungmask.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
-        runtime=120,
+        mem_mb=memory(12000, per_megavoxel=20),
+        runtime=minutes(120, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/segment_backend.py"),
         settings=segment_params,
@@ -86,8 +86,8 @@ rule segment_lobes:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory(1000, per_megavoxel=20),
+        runtime=minutes(10, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/segment_lobes.py"),
     script:

@@ -21,8 +21,8 @@ rule sensitivity_register:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(2000, per_megavoxel=20),
+        runtime=minutes(45, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/sensitivity_register.py"),
         settings=alternative_settings,
@@ -61,8 +61,8 @@ rule sensitivity_case:
         "../../envs/stats.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(1500, per_megavoxel=10),
+        runtime=minutes(15, per_megavoxel=0.1),
     params:
         code=code_digest("scripts/sensitivity_case.py"),
         alternatives=alternatives_of,

@@ -18,15 +18,9 @@ rule simulate:
         )
     threads: 1
     resources:
-        # truth is kept whole until it is written: about 60 bytes a voxel of a CT that covers 400 mm
-        mem_mb=int(
-            2000
-            + 60e-6
-            * config["simulate"]["ct"]["matrix"] ** 2
-            * 400
-            / config["simulate"]["ct"]["slice_mm"]
-        ),
-        runtime=30,
+        # truth is kept whole until it is written
+        mem_mb=memory(2000, per_megavoxel=60),
+        runtime=minutes(30, per_megavoxel=0.2),
     params:
         code=code_digest("scripts/simulate.py"),
         patient=lambda wildcards: COHORT[wildcards.case].patient_id,

@@ -12,8 +12,8 @@ rule split:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory(500),
+        runtime=minutes(5, per_case=0.01),
     params:
         code=code_digest("scripts/split.py"),
         table=folds_table(COHORT.cases, FOLDS, config["split"]["stratify_by"]),

@@ -24,8 +24,8 @@ rule synthesize:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(3000, per_megavoxel=20),
+        runtime=minutes(60, per_megavoxel=0.2),
         gpu=int(config["train"]["device"] != "cpu"),
     params:
         code=code_digest("scripts/synthesize.py"),
