@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,9 +172,9 @@ def real_case(shared: Path, segment_settings: Mapping[str, Any], seed: int = 1) 
     Raises:
         GeometryError: the drawn deformation folds or cannot be inverted.
     """
-    full = _read_lung1(shared)
-    grid = _coarser(full, REAL_CASE_MM)
-    smoothed = _antialiased(full, REAL_CASE_MM)
+    full = read_lung1(shared)
+    grid = coarser(full, REAL_CASE_MM)
+    smoothed = antialiased(full, REAL_CASE_MM)
     ct = resample(smoothed, grid, outside=AIR_HU)
     lungs, _ = segment_lungs(ct, dict(segment_settings))
     rng = np.random.default_rng(seed)
@@ -258,7 +258,12 @@ def _fixed_point(displacement: Callable[[np.ndarray], np.ndarray], points: np.nd
     raise GeometryError(f"a displacement could not be inverted: {np.abs(error).max():.2f} mm are left")
 
 
-def _read_lung1(shared: Path) -> sitk.Image:
+def read_lung1(shared: Path) -> sitk.Image:
+    """LUNG1-001 (512 x 512 x 134) in HU.
+
+    Raises:
+        Ct2vqError: it is not there.
+    """
     archive = shared / "mirp_LUNG1-001_ct" / "LUNG1-001_image.tar.xz"
     if not archive.is_file():
         raise Ct2vqError("no real CT", path=archive, hint="give the folder of real images with --shared")
@@ -271,17 +276,18 @@ def _read_lung1(shared: Path) -> sitk.Image:
         return sitk.DICOMOrient(sitk.Cast(reader.Execute(), sitk.sitkFloat32), "LPS")
 
 
-def _antialiased(image: sitk.Image, spacing_mm: float) -> sitk.Image:
+def antialiased(image: sitk.Image, spacing_mm: float | Sequence[float]) -> sitk.Image:
     """The image smoothed along the axes that become coarser (as `ct2vq.lungs.resample_smoothed`)."""
     old = np.asarray(image.GetSpacing())
-    sigma = np.sqrt(np.maximum(spacing_mm**2 - old**2, 0)) / 3 / old
+    sigma = np.sqrt(np.maximum(np.asarray(spacing_mm) ** 2 - old**2, 0)) / 3 / old
     return from_array(ndimage.gaussian_filter(to_array(image), sigma[::-1], mode="nearest"), image)
 
 
-def _coarser(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """A grid with the same corner and extent and another voxel."""
-    size = np.floor(np.asarray(image.GetSize()) * np.asarray(image.GetSpacing()) / spacing_mm + 1e-3)
-    return make_grid(size, [spacing_mm] * 3, image.GetOrigin(), image.GetDirection())
+def coarser(image: sitk.Image, spacing_mm: float | Sequence[float]) -> sitk.Image:
+    """A grid with the same corner and extent and another voxel; one length for all axes, or (x, y, z)."""
+    voxel = np.broadcast_to(spacing_mm, 3).astype(float)
+    size = np.floor(np.asarray(image.GetSize()) * np.asarray(image.GetSpacing()) / voxel + 1e-3)
+    return make_grid(size, voxel.tolist(), image.GetOrigin(), image.GetDirection())
 
 
 def _around(lungs: sitk.Image) -> sitk.Image:
@@ -314,7 +320,7 @@ def simulated_case(study: Path, case_id: str, config: Mapping[str, Any]) -> Benc
     folder = study / "results" / "simulate" / case_id
     known = folder / "truth"
     drawn = _drawn_again(case_id, config, known)
-    images = _converted(folder / "dicom", case_id, config)
+    images = converted(folder / "dicom", case_id, config)
     lungs = _around(read_volume(known / "lungs.nii.gz"))
     inside = to_array(lungs) > 0
     points = positions(lungs)
@@ -369,7 +375,7 @@ def _require_same_motion(drawn: simulation.Case, points: np.ndarray, reference: 
         raise Ct2vqError(f"the motion of {drawn.case_id} drawn again is up to {error:.2f} mm from the one on disk")
 
 
-def _converted(dicom: Path, case_id: str, config: Mapping[str, Any]) -> dict[str, sitk.Image]:
+def converted(dicom: Path, case_id: str, config: Mapping[str, Any]) -> dict[str, sitk.Image]:
     """Both CTs converted, and their lungs as the stage `segment` finds them."""
     images = {}
     with tempfile.TemporaryDirectory() as folder:
