@@ -6,7 +6,6 @@ No pyplot: figures are plain objects without global state, drawn with Agg.
 from __future__ import annotations
 
 import logging
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from ct2vq.config import TARGETS
 from ct2vq.errors import ConfigError
@@ -75,6 +75,8 @@ PRINT_STYLE = {
     "svg.fonttype": "path",
 }
 SMALLEST_TEXT = 7.0
+#: on either side of the note below a figure, inches
+NOTE_MARGIN = 0.1
 MM_PER_INCH = 25.4
 #: libraries put the clock and their versions into files, if they are let
 NO_TRACES = {
@@ -294,8 +296,34 @@ def study_figure(path: str | Path, height: float, look: Look, data: pd.DataFrame
 
 def _write_note(figure: Figure, note: str, look: Look) -> None:
     text = "; ".join(filter(None, [note, SIMULATED_NOTE if look.simulated else ""]))
-    letters = int(look.width * 19.5)
-    figure.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=SMALLEST_TEXT, color="#333333")
+    figure.supxlabel(wrapped(figure, text, SMALLEST_TEXT), fontsize=SMALLEST_TEXT, color="#333333")
+
+
+def wrapped(figure: Figure, text: str, size: float) -> str:
+    """A text in lines that fit into a figure, by the widths of its letters; a word that is too long is broken.
+
+    Args:
+        figure: with its canvas.
+        text: one paragraph.
+        size: of its letters in points.
+    """
+    room = (figure.get_figwidth() - 2 * NOTE_MARGIN) * figure.dpi
+    renderer, font = figure.canvas.get_renderer(), FontProperties(size=size)
+
+    def fits(line: str) -> bool:
+        return renderer.get_text_width_height_descent(line, font, ismath=False)[0] <= room
+
+    lines: list[str] = []
+    for word in text.split():
+        if lines and fits(f"{lines[-1]} {word}"):
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and not fits(lines[-1] + letter):
+                lines.append("")
+            lines[-1] += letter
+    return "\n".join(lines)
 
 
 def draw_missing(path: str | Path, look: Look, columns: Sequence[str], what: str, why: str) -> None:
@@ -313,7 +341,7 @@ def draw_missing(path: str | Path, look: Look, columns: Sequence[str], what: str
     with study_figure(path, 1.1, look, pd.DataFrame(columns=list(columns))) as figure:
         axes = figure.add_subplot()
         hide_axes(axes)
-        text = "\n".join(textwrap.wrap(f"Not drawn: {what}. {why}", 100))
+        text = wrapped(figure, f"Not drawn: {what}. {why}", mpl.rcParams["font.size"])
         axes.text(0.5, 0.5, text, ha="center", va="center", color="#555555", transform=axes.transAxes)
 
 

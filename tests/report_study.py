@@ -234,6 +234,7 @@ def build(folder: Path, cases: int = 12) -> dict[str, Any]:
             "listed": cases + 1,
             "exclusions": [{"case_id": "sim099", "stage": "convert", "reason": "truncated"}],
             "analysed": cases,
+            "only_predicted": 0,
             "patients": cases,
             "targets": dict.fromkeys(TARGETS, cases),
             "folds": [cases // 2, cases - cases // 2],

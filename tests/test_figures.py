@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pydicom.data
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from ct2vq import panels
 from ct2vq.config import complete_config
 from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
-from ct2vq.figures import colour_map, model_colours, new_figure
+from ct2vq.figures import Look, colour_map, draw_missing, model_colours, new_figure, study_figure
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
 
 FIGURE = {"dpi": 60, "lung_window": [-600, 1500], "colour_map": "nuclear"}
@@ -220,3 +221,45 @@ def test_a_failed_drawing_leaves_nothing(tmp_path) -> None:
     with pytest.raises(RuntimeError), new_figure(tmp_path / "x.png", (1, 1), FIGURE):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the note below a figure -----------------------------------------------------------------------------------------
+
+LONG_NOTE = "; ".join(
+    [
+        "bars are 95 % intervals by patients",
+        "MMMM WWWW MMMM WWWW MMMM WWWW MMMM WWWW MMMM WWWW MMMM WWWW MMMM WWWW are wide",
+        "www_a_word_" * 20 + "without_a_space",
+    ]
+)
+
+
+def look_of(width_mm: float) -> Look:
+    settings = complete_config({"study": "x"})["report"]["figure"]
+    return Look(
+        {"ddran": "DDRAN"}, ["ddran"], True, settings | {"width_mm": width_mm, "print_dpi": 100, "vector_formats": []}
+    )
+
+
+def borders(path: Path) -> np.ndarray:
+    """Grey values of the outermost columns of pixels."""
+    values = np.asarray(Image.open(path).convert("L"))
+    return np.concatenate([values[:, :4].ravel(), values[:, -4:].ravel()])
+
+
+@pytest.mark.parametrize("width_mm", [85, 120, 180])
+def test_a_long_note_stays_in_the_figure(tmp_path: Path, width_mm: float) -> None:
+    path = tmp_path / "noted.png"
+    with study_figure(path, 3.0, look_of(width_mm), pd.DataFrame({"a": [1]}), LONG_NOTE) as figure:
+        figure.add_subplot().set_axis_off()
+    assert borders(path).min() == 255
+    label = figure._supxlabel
+    assert "".join(label.get_text().split()) == "".join(f"{LONG_NOTE}; simulated patients".split())
+    box = label.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert box.width > 0.7 * figure.bbox.width, "lines are filled"
+
+
+def test_what_is_missing_is_said_inside_the_figure(tmp_path: Path) -> None:
+    draw_missing(tmp_path / "none.png", look_of(85), ["a"], "agreement of readers", "nobody answered yet " * 6)
+    assert borders(tmp_path / "none.png").min() == 255

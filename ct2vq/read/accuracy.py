@@ -104,7 +104,21 @@ class WholeCases:
         left_out: cases that somebody did not read from some source.
     """
 
-    def __init__(self, answers: pd.DataFrame, readers: tuple[str, ...], sources: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        hits: np.ndarray,
+        called: np.ndarray,
+        suspicion: np.ndarray,
+        positive: np.ndarray,
+        patients: pd.Series,
+        left_out: int = 0,
+    ) -> None:
+        """Take the arrays as they are; `of_answers` picks them from a table."""
+        self.hits, self.called, self.suspicion = hits, called, suspicion
+        self.positive, self.patients, self.left_out = positive, patients, left_out
+
+    @classmethod
+    def of_answers(cls, answers: pd.DataFrame, readers: tuple[str, ...], sources: tuple[str, ...]) -> WholeCases:
         """Pick the cases.
 
         Args:
@@ -126,10 +140,9 @@ class WholeCases:
 
         hits, called, suspicion = map(spread_out, ("correct", "called_positive", "suspicion"))
         known = ~np.isnan(suspicion).any(axis=(0, 1)) & bool(readers)
-        self.left_out = int((~known).sum())
-        self.hits, self.called, self.suspicion = hits[..., known], called[..., known], suspicion[..., known]
-        self.positive = facts.loc[known, "positive"].to_numpy(dtype=float) > 0
-        self.patients = facts.loc[known, "patient_id"]
+        positive = facts.loc[known, "positive"].to_numpy(dtype=float) > 0
+        images = (array[..., known] for array in (hits, called, suspicion))
+        return cls(*images, positive, facts.loc[known, "patient_id"], int((~known).sum()))
 
     def merits(self, metric: str) -> tuple[Merits | None, str]:
         """Figures of merit with covariances, and why they are missing or have no interval (empty if they have)."""
@@ -165,7 +178,7 @@ class WholeCases:
 def whole_cases(answers: pd.DataFrame, group: Group, sources: tuple[str, ...] = SOURCES) -> WholeCases:
     """The cases that all readers of a group read from all sources; readers without any answer are left out."""
     present = tuple(reader for reader in group.readers if (answers["reader"] == reader).any())
-    return WholeCases(answers, present, sources)
+    return WholeCases.of_answers(answers, present, sources)
 
 
 def mrmc_table(reading: Reading) -> pd.DataFrame:
@@ -309,23 +322,35 @@ def endpoint_table(reading: Reading) -> pd.DataFrame:
 
 def _endpoint(reading: Reading, part: str) -> dict[str, Any]:
     """Difference with the two-sided interval whose lower end is the one-sided bound of level alpha."""
-    confidence, margin = 1 - 2 * reading.endpoint["alpha"], reading.endpoint["margin"]
     group, metric = reading.groups[0], reading.endpoint["metric"]
     cases = whole_cases(reading.of(part, group), group)
-    several = cases.hits.shape[1] > 1
-    row = _farther(cases, metric, confidence) if several else mrmc_row(cases, metric, FIXED, confidence)
-    low, high = row.get("low", np.nan), row.get("high", np.nan)
-    if np.isnan(low):
-        conclusion = NOT_COMPUTED
-    else:
-        conclusion = NON_INFERIOR if low > -margin else INFERIOR if high < -margin else NOT_SHOWN
-    reasons = [row["reason"] or ("" if several else "one reader only")]
+    row = conclude(cases, metric, reading.endpoint["margin"], reading.endpoint["alpha"])
+    conclusion, reasons = row["conclusion"], [row["reason"]]
     open_ = _still_open(reading, part)
     if open_:
         conclusion = conclusion if conclusion == NOT_COMPUTED else INTERIM + conclusion
         reasons.append(f"answers are missing of {len(open_)} of {len(reading.levels)} readers: {', '.join(open_)}")
     told = {"conclusion": conclusion, "reason": "; ".join(filter(None, reasons))}
     return row | told | {"patients_counted": min(cases.sizes(metric)) if metric != "auc" else row["patients"]}
+
+
+def conclude(cases: WholeCases, metric: str, margin: float, alpha: float) -> dict[str, Any]:
+    """The endpoint's row of the multi-reader analysis, its `conclusion` by the margin, and the `reason` of doubt.
+
+    Args:
+        cases: that all readers read from both sources.
+        metric: one of `METRICS`.
+        margin: how much worse may still count as not inferior.
+        alpha: one-sided error; the interval has level 1 - 2 alpha.
+    """
+    confidence, several = 1 - 2 * alpha, cases.hits.shape[1] > 1
+    row = _farther(cases, metric, confidence) if several else mrmc_row(cases, metric, FIXED, confidence)
+    low, high = row.get("low", np.nan), row.get("high", np.nan)
+    if np.isnan(low):
+        conclusion = NOT_COMPUTED
+    else:
+        conclusion = NON_INFERIOR if low > -margin else INFERIOR if high < -margin else NOT_SHOWN
+    return row | {"conclusion": conclusion, "reason": row["reason"] or ("" if several else "one reader only")}
 
 
 def _farther(cases: WholeCases, metric: str, confidence: float) -> dict[str, Any]:

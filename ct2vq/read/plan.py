@@ -181,7 +181,7 @@ def _few_readers(readers: int) -> Iterator[str]:
         yield (
             f"- **Fewer than {FEWEST_READERS} readers ({readers}): the formula takes readers as fixed, the analysis\n"
             "  does not. If several readers lowered the number, expect less power than asked for: in a simulation\n"
-            "  with 80% asked for, 50 to 63% with two readers and 67 to 72% with three.**"
+            "  with 80% asked for, 50 to 63% with two readers and 64 to 74% with three.**"
         )
 
 

@@ -1,7 +1,8 @@
 """The checklist CLAIM 2024 (Tejani et al., Radiol Artif Intell 2024;6:e240300, doi 10.1148/ryai.240300).
 
 The items, in our own words, stand in `resources/claim2024.tsv`. What the workflow knows is answered from the study;
-the rest only its author can tell, and the page says so.
+the rest only its author can tell, and the page says so. Items that a reader study answers stand there twice: `when`
+says for which studies a row is.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from ct2vq.files import read_tsv
 from ct2vq.pages import RESOURCES
+from ct2vq.report.readers import METRICS, PARTS, SIMULATED_READERS, is_simulated
 from ct2vq.report.results import loss_words
 from ct2vq.report.sensitivity import sensitivity_words
 from ct2vq.report.study import Study
 
 TABLE = RESOURCES / "claim2024.tsv"
+#: in the column `when`: studies with and without readers
+READERS, NO_READERS = "readers", "no readers"
 
 
 def checklist(study: Study) -> list[dict[str, str]]:
@@ -25,9 +31,10 @@ def checklist(study: Study) -> list[dict[str, str]]:
         `item`, `section`, `asks`, `status` (`filled`, `partly`: the author must add, or `author`), `answer`, and
         `anchor`, the section of the page that answers at length.
     """
-    rows = []
-    for item in read_tsv(TABLE, dtype=str).itertuples():
-        answer = ANSWERS.get(int(item.item))
+    rows, answers = [], ANSWERS | (READER_ANSWERS if study.reading else {})
+    table = read_tsv(TABLE, dtype=str)
+    for item in table[table["when"] != (NO_READERS if study.reading else READERS)].itertuples():
+        answer = answers.get(int(item.item))
         rows.append(
             {
                 "item": item.item,
@@ -95,6 +102,52 @@ def _limitations(study: Study) -> str:
     return "The patients are simulated." if study.simulated else f"{study.flow['patients']} patients."
 
 
+def _readers(study: Study) -> str:
+    """Who judged the images; simulated readers are nobody, and the answer says so."""
+    levels = study.reading["completeness"].groupby("level", sort=False)["reader"].nunique()
+    listed = ", ".join(f"{count} {level}" for level, count in levels.items())
+    if is_simulated(study):
+        return f"{SIMULATED_READERS}: {levels.sum()}, a noise model on the known diagnoses ({listed}); no person."
+    return f"{levels.sum()} readers, by level of experience: {listed}."
+
+
+def _reference_makers(study: Study) -> str:
+    reference = study.config["read"]["reference"]
+    said = [f"{name}: {reference[name]}" for name in ("source", "adjudication") if reference[name]]
+    if study.simulated:
+        said = ["the simulated disease"]
+    return f"SPECT cameras. Reference diagnosis of the readers' part: {'; '.join(said)}. {_readers(study)}"
+
+
+def _annotation(study: Study) -> str:
+    counts = study.reading["completeness"]
+    done, settings = f"{counts['answered'].sum()} of {counts['items'].sum()} items answered", study.config["read"]
+    parts = ", ".join(PARTS[part] for part in settings["parts"])
+    return (
+        f"{_readers(study)} Each read blinded packs in random order ({parts}): cases as real and as synthesised "
+        f"images, {settings['washout_days']:g} days between both; {done}. Readers' answers are no reference: they are "
+        "compared with it."
+    )
+
+
+def _variation(study: Study) -> str:
+    whose = "of simulated readers " if is_simulated(study) else ""
+    return (
+        f"Agreement {whose}between readers and within each of them ({study.config['read']['repeats']:.0%} of items "
+        "shown twice): kappa, Gwet's AC, ICC(2,1) with intervals by patients."
+    )
+
+
+def _sample_size(study: Study) -> str:
+    row = study.reading["endpoint"].iloc[0]
+    asked = "no number suffices" if pd.isna(row["patients_asked"]) else f"{row['patients_asked']:.0f} patients"
+    return (
+        f"Of the readers' primary endpoint ({METRICS[row['metric']]}, margin {row['margin']:g}, one-sided alpha "
+        f"{row['alpha']:g}, power {study.config['read']['endpoint']['power']:.0%}): {asked}; the design has "
+        f"{row['patients_planned']:.0f}."
+    )
+
+
 def _constant(words: str) -> Callable[[Study], str]:
     def answer(study: Study) -> str:
         return words
@@ -140,4 +193,11 @@ ANSWERS: dict[int, Callable[[Study], Any]] = {
     40: _limitations,
     42: _constant("The effective configuration and the methods on this page; the workflow's documentation."),
     43: _constant("The workflow is free software (Apache 2.0)."),
+}
+#: what a study with readers knows besides
+READER_ANSWERS: dict[int, Callable[[Study], str]] = {
+    16: _reference_makers,
+    17: _annotation,
+    18: _variation,
+    21: _sample_size,
 }

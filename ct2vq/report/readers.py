@@ -164,7 +164,7 @@ def _mrmc(study: Study) -> Iterator[dict[str, Any]]:
             "part": PARTS[row.part],
             "metric": METRICS[row.metric],
             "who": _who(row),
-            "readers": f"{row.readers_are}, {_n(row.n_readers)}",
+            "readers": f"{_n(row.n_readers)} readers, {row.readers_are}",
             "cases": f"{_n(row.cases)} ({_n(row.positive)} positive)",
             "left_out": _n(row.left_out),
             "cells": [with_interval(row, source) for source in SOURCES],

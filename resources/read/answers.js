@@ -45,12 +45,12 @@
       return state && state.finished ? state.finished : null;
     }
 
-    /** `done`, `running`, `ready`, `previous` (another session comes first) or `washout` (with `until`, in ms). */
+    /** `done`, `running`, `ready`, `previous` (the session `number` comes first) or `washout` (with `until`, in ms). */
     standing(session, now) {
       if (this.finished(session)) return { state: "done" };
       if (this.sessions.has(session.number)) return { state: "running" };
       const before = this.pack.sessions.filter((other) => other.number < session.number);
-      const open = before.find((other) => !this.finished(other));
+      const open = before.findLast((other) => !this.finished(other));
       if (open) return { state: "previous", number: open.number };
       const after = this.pack.sessions.find((other) => other.number === session.after);
       const until = after ? Date.parse(this.finished(after)) + this.pack.washout.days * DAY_MS : 0;

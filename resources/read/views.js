@@ -54,13 +54,14 @@
 
   function standingWords(standing, session, reading, now) {
     const days = Math.ceil((standing.until - now) / 86400000);
+    const waits = session.after !== null && reading.pack.washout.days > 0;
     switch (standing.state) {
       case "done":
         return "Finished on " + day(Date.parse(reading.finished(session)));
       case "running":
         return reading.completed(session) + " of " + session.items.length + " answered";
       case "previous":
-        return "After session " + standing.number;
+        return "After session " + standing.number + (waits ? " and " + count(reading.pack.washout.days, "day") : "");
       case "washout":
         return "Opens on " + day(standing.until) + " (" + count(days, "day") + " to wait: the same cases are shown again)";
       default:

@@ -198,7 +198,7 @@ def test_the_endpoints_interval_is_the_wider_of_both_analyses(tmp_path: Path, se
 
 def test_an_endpoint_without_one_of_both_intervals_is_not_computed() -> None:
     # both readers differ between the sources by the same in different cases: nothing is left for random readers
-    cases = WholeCases(pd.DataFrame(agreeing_readers()), ("ann", "bo"), ("real", "synthesised"))
+    cases = WholeCases.of_answers(pd.DataFrame(agreeing_readers()), ("ann", "bo"), ("real", "synthesised"))
     random, fixed = (mrmc_row(cases, "accuracy", analysis, 0.95) for analysis in ("random", "fixed"))
     assert "low" not in random and fixed["low"] < fixed["difference"]
     assert "low" not in _farther(cases, "accuracy", 0.95)

@@ -170,7 +170,8 @@ def test_washout(reader: Reader, make_pack: Callable[..., Path], mode: str) -> N
     few = sessions(cases=1)
     folder = make_pack(sessions=few, washout={"days": 28, "mode": mode})
     reader.open(folder)
-    assert "After session 1" in reader.text("#sessions li:nth-child(2)")
+    assert "After session 1 and 28 days" in reader.text("#sessions li:nth-child(2)")
+    assert "After session 3 and 28 days" in reader.text("#sessions li:nth-child(4)")
     reader.read_session(DIAGNOSIS, 1)
     soon = reader.later(27)
     try:

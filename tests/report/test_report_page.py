@@ -277,6 +277,15 @@ def test_a_cohort_of_one_target_and_one_patient_has_a_true_sentence(tmp_path: Pa
     )
 
 
+def test_the_methods_say_how_many_cases_came_after_the_training(tmp_path: Path, written: dict[str, Any]) -> None:
+    said = "they were predicted by the networks of their fold"
+    assert said not in written["html"]
+    arguments = build(tmp_path, cases=4)
+    write_report(**(arguments | {"flow": arguments["flow"] | {"only_predicted": 3}}))
+    page = words(arguments["outputs"]["page"].read_text(encoding="utf-8"))
+    assert f"Cases that came after the training: 3; {said}, and no network learnt from them." in page
+
+
 def test_browser_data_is_what_the_tables_say(written: dict[str, Any]) -> None:
     data = study_data(written)
     metrics = read_tsv(written["tables"]["metrics"]).query("model == 'ddran' and reference == 'spect'")
