@@ -80,7 +80,7 @@ GPU = """\
 ## GPU
 
 `train.device: cuda` (the default) trains and synthesises on an NVIDIA GPU; such jobs ask for one `gpu`. On a
-workstation `profiles/default/config.yaml` says how many there are (1), so that they run one after another; on a cluster
+workstation as many run side by side as there are GPUs, each on its own (docs/workstation.md); on a cluster
 `workflow/profiles/slurm/config.yaml` passes it on. `cpu` needs none: trainings then run side by side, one on each core.
 A device is part of the study: results are equal to the last bit only on the same kind of device.
 """

@@ -1,11 +1,12 @@
 """Make docs/benchmarks.md from the tables under docs/benchmarks/ (`make bench-docs`).
 
 Each `<name>.tsv` is in long format (`arm case target reference metric value unit`); `<name>.json` beside it says on
-which machine, with which versions and by which command it was made.
+which machine, with which versions and by which command it was made. Blocks of other pages are made of them as well.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "benchmarks")]
 
+from patients import summary as patients  # noqa: E402
+from reading import summary as reading  # noqa: E402
 from registration import summary  # noqa: E402
 from training import page as training_page  # noqa: E402
 
@@ -26,6 +29,22 @@ from ct2vq.simulate.realism import compare, published_lungs  # noqa: E402
 TABLES = ROOT / "docs" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PUBLISHED_LUNGS = ROOT / "resources" / "published_lungs.tsv"
+#: paragraphs and tables of a benchmark
+Parts = Callable[[pd.DataFrame, dict[str, Any]], Iterable[str | pd.DataFrame]]
+PARTS: dict[str, Parts] = {
+    "wrong_patients": patients.parts,
+    "reading": reading.cost_parts,
+    "reading_endpoint": reading.endpoint_parts,
+}
+#: blocks of other pages that are made of the tables
+BLOCKS: dict[str, Parts] = {
+    "pairs of CTs": patients.parts_of_cts,
+    "pairs with SPECT": patients.parts_of_spects,
+    "error": reading.error_parts,
+    "power": reading.power_parts,
+}
+BLOCK = re.compile(r"<!-- made of (?P<name>\w+): (?P<part>[\w ]+) -->.*?<!-- end -->", re.DOTALL)
+FILLED_PAGES = ("registration.md", "reading.md", "reading_statistics.md")
 INTRODUCTION = """\
 # Benchmarks
 
@@ -50,11 +69,47 @@ def _maker(name: str) -> Callable[[pd.DataFrame, dict[str, Any]], str]:
         return _realism
     if name == "register":
         return _register
+    if name in PARTS:
+        return lambda table, header: _in_parts(table, header, PARTS[name])
     if name == "networks":
         return _networks
     if name.startswith("train"):
         return _train
     return _ceilings if name.startswith("ceilings") else _section
+
+
+def _in_parts(table: pd.DataFrame, header: dict[str, Any], parts: Parts) -> str:
+    """Paragraphs and tables; single rows stay in the table."""
+    return "\n".join([*_heading(header), *_markdown(parts(table, header))])
+
+
+def _markdown(parts: Iterable[str | pd.DataFrame]) -> list[str]:
+    lines = []
+    for part in parts:
+        if isinstance(part, str):
+            lines.append(f"{part}\n")
+        elif not part.empty:
+            lines += [*_lines(list(part.columns), (_words(row) for row in part.to_numpy().tolist())), ""]
+    return lines
+
+
+def filled(text: str, folder: Path) -> str:
+    """A page of docs/ with its blocks (`<!-- made of <table>: <part> -->` to `<!-- end -->`) made of the tables.
+
+    Args:
+        text: the page.
+        folder: of the tables; a block whose table is not there stays as it is.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        name, part = found["name"], found["part"]
+        table = folder / f"{name}.tsv"
+        if not table.is_file():
+            return found[0]
+        made = _markdown(BLOCKS[part](read_tsv(table), read_json(table.with_suffix(".json"))))
+        return "\n".join([f"<!-- made of {name}: {part} -->", "", *made, "<!-- end -->"])
+
+    return BLOCK.sub(block, text)
 
 
 def _section(table: pd.DataFrame, header: dict[str, Any]) -> str:
@@ -249,3 +304,9 @@ def _cell(value: Any) -> str:
 if __name__ == "__main__":
     write_text(benchmarks_page(TABLES), PAGE)
     print(PAGE.relative_to(ROOT))
+    for name in FILLED_PAGES:
+        page = ROOT / "docs" / name
+        before = page.read_text(encoding="utf-8")
+        if (after := filled(before, TABLES)) != before:
+            write_text(after, page)
+            print(page.relative_to(ROOT))

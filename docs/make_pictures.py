@@ -23,6 +23,7 @@ COLOURS = {
     "#dcefd8": ("segment", "register", "crop"),
     "#fbe6c8": ("split", "train", "synthesize"),
     "#ead9ee": ("evaluate", "compare", "detect", "sensitivity", "report", "all"),
+    "#f6dada": ("read",),
 }
 
 

@@ -24,6 +24,13 @@ def test_the_benchmarks_page_is_what_the_tables_give(benchmarks) -> None:
     assert found == benchmarks["benchmarks_page"](ROOT / "docs" / "benchmarks"), "run `make bench-docs`"
 
 
+def test_other_pages_say_what_the_tables_give(benchmarks) -> None:
+    for name in benchmarks["FILLED_PAGES"]:
+        found = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert "<!-- made of" in found, name
+        assert found == benchmarks["filled"](found, ROOT / "docs" / "benchmarks"), f"{name}: run `make bench-docs`"
+
+
 def test_a_benchmark_shows_values_and_machine_without_empty_columns(benchmarks, tmp_path) -> None:
     row = {"arm": "ct2vq", "case": "", "target": "", "reference": "", "metric": "run_time", "value": 61.5, "unit": "s"}
     write_tsv(pd.DataFrame([row]), tmp_path / "some.tsv")
@@ -41,3 +48,16 @@ def test_the_readme_names_files_that_exist() -> None:
     assert modules
     missing = [name for name in links + modules if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_every_rule_has_a_colour_in_the_readme_s_picture() -> None:
+    colour = runpy.run_path(str(ROOT / "docs" / "make_pictures.py"))["_colour"]
+    rules = [
+        name
+        for file in (ROOT / "workflow" / "rules").glob("*.smk")
+        for name in re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(rules) > 30
+    for rule in rules:
+        if not rule.startswith("check"):  # a command of its own
+            assert colour(rule).startswith("#")

@@ -178,3 +178,14 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert [row[0] for row in pages[0][2]] == ["visible ceiling", "DDRAN", "U-Net", "mean map"]
     assert pages[0][2][1][1].startswith("0.620 (")
     assert pages[-1][0] == "Costs"
+
+
+def test_means_are_over_patients_that_every_system_has_scored(tmp_path: Path) -> None:
+    """In a benchmark of one fold, a ceiling of all patients beside networks of some would mislead."""
+    values = {"visible_ceiling": [[0.7, 0.7, 0.9]], "ddran": [[0.6, 0.5, 0.1]], "unet": [[0.5, 0.4]]}
+    scores = scores_of(values)
+    write_json({}, tmp_path / "plan.json")
+    competing = [System(name, (name,)) for name in ("ddran", "unet", "not_yet_trained")]
+    rows = summary.rows_of(scores, competing, "ddran", configuration(**NETWORKS)["compare"], tmp_path)
+    found = {(row[0], row[4]): row[5] for row in rows if row[4] == "rs"}
+    assert found == pytest.approx({("visible_ceiling", "rs"): 0.7, ("ddran", "rs"): 0.55, ("unet", "rs"): 0.45})

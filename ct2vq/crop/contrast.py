@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ct2vq.lungs import bounding_box, fill_from_inside
 
@@ -65,6 +64,8 @@ def _equalised(hu: np.ndarray, inside: np.ndarray, _settings: Mapping[str, Any])
     Any monotonic change of the densities drops out (Gonzalez and Woods, section 3.3). Uniform on -1..1, whose
     interquartile range is 1.
     """
+    from scipy.stats import rankdata
+
     enhanced = np.zeros(hu.shape)
     number = int(inside.sum())
     enhanced[inside] = (2 * rankdata(hu[inside]) - 1) / number - 1

@@ -7,8 +7,9 @@ does and can be interrupted. The SPECT is carried to the CT by the true displace
 what is compared is networks, without errors of registration and segmentation. Scores are those of the network's grid,
 in the lungs, of each fold's test patients, with the seeds of a patient averaged. `spect` is the simulated SPECT,
 `truth` the noise-free function at its resolution. *Visible ceiling*: the truth's mean over what no CT shows, scored
-against the same SPECT. *Way to the ceiling*: share of the distance from the mean map to it. Settings of each system
-were chosen on other patients (train_tuning.tsv), with as many tries for each.
+against the same SPECT. *Way to the ceiling*: share of the distance from the mean map to it. Means are over the patients
+that every system has scored. The settings of train.tsv were chosen on other patients, with four tries for each system
+(train_tuning.tsv); other forms of DDRAN were tried before (train_forms.tsv).
 """
 
 from __future__ import annotations

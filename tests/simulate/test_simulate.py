@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from conftest import SEED, small_settings
 
+from ct2vq.digests import AS_SIMULATED, simulated_digest
 from ct2vq.errors import ConfigError, GeometryError
 from ct2vq.files import read_json, read_tsv, sha256_file
 from ct2vq.simulate import ct, simulate_case
@@ -80,6 +81,13 @@ def test_manifest_lists_every_dicom_file(cohort):
     assert set(manifest) == {p.relative_to(case).as_posix() for p in (case / "dicom").rglob("*") if p.is_file()}
     name = sorted(manifest)[0]
     assert manifest[name] == sha256_file(case / name)
+
+
+@pytest.mark.parametrize("volume", ["ct", "attenuation_ct", "perfusion", "ventilation"])
+def test_what_was_simulated_is_known_by_its_manifest(cohort, tmp_path, volume):
+    """Else a job that was planned before its case was simulated has another digest than one that was planned after."""
+    case = cohort["embolism"]
+    assert simulated_digest(case / "dicom" / volume, case / "manifest.json", tmp_path) == AS_SIMULATED
 
 
 def test_unknown_diagnosis_is_refused_and_leaves_nothing(tmp_path, settings):

@@ -42,10 +42,19 @@ def rows_of(
     """
     of_model = {model: system.name for system in systems for model in system.models}
     scores = scores.assign(arm=scores["model"].map(lambda name: of_model.get(name, name)))
+    scores = scores[scores["case"].isin(_scored_by_all(scores, set(of_model.values())))]
     yield from _means(scores, settings)
     yield from _shares(scores, settings)
     yield from _pairs(scores, [system.name for system in systems], ours, settings)
     yield from _costs(systems, state)
+
+
+def _scored_by_all(scores: pd.DataFrame, names: set[str]) -> set[str]:
+    """Cases of which every system that has any has all targets: means of some and of all patients do not compare."""
+    own = scores[scores["arm"].isin(names)]
+    wanted = own.groupby(["arm", "target"]).ngroups
+    found = own.drop_duplicates(["arm", "target", "case"]).groupby("case").size()
+    return set(found[found == wanted].index)
 
 
 def per_patient(scores: pd.DataFrame, metric: str, target: str, reference: str, region: str = LUNGS) -> pd.DataFrame:
