@@ -39,14 +39,59 @@ FLAGS = (
     "--force-color-profile=srgb",
 )
 LIMIT_S = 60.0
+SHIFT = 8
+CODES = {"Tab": 9, "Enter": 13, "Backspace": 8, "Escape": 27, "PageUp": 33, "PageDown": 34} | {
+    f"Arrow{way}": code for way, code in (("Left", 37), ("Up", 38), ("Right", 39), ("Down", 40))
+}
 
 
-class Browser:
-    """One page of a running browser, with all that it asked for and complained about.
+class Page:
+    """What a test does with the page of any browser.
+
+    Attributes:
+        process: the browser's own process.
+    """
+
+    process: subprocess.Popen[bytes]
+
+    @property
+    def complaints(self) -> list[str]:
+        """Errors and warnings so far."""
+        raise NotImplementedError
+
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> float:
+        """Open a file in a window of a size; returns the seconds until it was loaded."""
+        raise NotImplementedError
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, awaited."""
+        raise NotImplementedError
+
+    def wait_for(self, script: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until an expression is true."""
+        deadline = time.monotonic() + limit_s
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"never true: {script}; complaints: {self.complaints}"
+            time.sleep(0.05)
+
+    def box(self, selector: str) -> dict[str, float]:
+        """Where an element stands on the page."""
+        return self.run(
+            f"(() => {{const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+            "return {x: b.x + scrollX, y: b.y + scrollY, width: b.width, height: b.height};})()"
+        )
+
+    def kill(self) -> None:
+        """End the browser as a power cut does; nothing can be asked of it afterwards."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Browser(Page):
+    """One page of a running Chromium, with all that it asked for and complained about.
 
     Attributes:
         requests: addresses of everything that the page loaded, in order.
-        complaints: texts of errors and warnings: console, exceptions, failed loads.
         process: the browser's own process.
     """
 
@@ -56,7 +101,12 @@ class Browser:
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self._complaints: list[str] = []
+
+    @property
+    def complaints(self) -> list[str]:
+        """Texts of errors and warnings: console, exceptions, failed loads."""
+        return self._complaints
 
     def attach(self) -> None:
         """Open a page and listen to it."""
@@ -100,15 +150,15 @@ class Browser:
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Network.loadingFailed":
-            self.complaints.append(f"not loaded: {params['errorText']}")
+            self._complaints.append(f"not loaded: {params['errorText']}")
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(params["exceptionDetails"]))
+            self._complaints.append(json.dumps(params["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
-            self.complaints.append(" ".join(str(arg.get("value", arg)) for arg in params["args"]))
+            self._complaints.append(" ".join(str(arg.get("value", arg)) for arg in params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(params["entry"]["text"])
+            self._complaints.append(params["entry"]["text"])
         elif method == "Page.javascriptDialogOpening":
-            self.complaints.append(f"asked: {params['type']} {params['message']}")
+            self._complaints.append(f"asked: {params['type']} {params['message']}")
             # unanswered, it would hold the page for ever
             self._send({"method": "Page.handleJavaScriptDialog", "params": {"accept": True}})
         self._events.append({"method": method})
@@ -129,39 +179,53 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, limit_s: float = LIMIT_S) -> None:
-        """Wait until an expression is true."""
-        deadline = time.monotonic() + limit_s
-        while not self.run(script):
-            assert time.monotonic() < deadline, f"never true: {script}; complaints: {self.complaints}"
-            time.sleep(0.05)
+    def press(self, key: str, shift: bool = False) -> None:
+        """Press a key of the keyboard, by the name that the page sees (`ArrowDown`, `n`)."""
+        text = key if len(key) == 1 else "\r" if key == "Enter" else ""
+        code = f"Digit{key}" if key.isdigit() else key if len(key) > 1 else ""
+        facts = {
+            "key": key,
+            "code": code,
+            "modifiers": SHIFT if shift else 0,
+            "windowsVirtualKeyCode": CODES.get(key, 0),
+        }
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **facts)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
-    def press(self, key: str) -> None:
-        """Press a key of the keyboard."""
-        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageUp": 33, "PageDown": 34}
-        codes |= {"Tab": 9, "Enter": 13}
-        keys = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-        if key == "Enter":
-            keys["text"] = "\r"
-        self.call("Input.dispatchKeyEvent", type="keyDown", **keys)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
+    def type(self, text: str) -> None:
+        """Put a text into the field that has the focus."""
+        self.call("Input.insertText", text=text)
 
-    def kill(self) -> None:
-        """End the browser as a power cut does; nothing can be asked of it afterwards."""
-        self.process.kill()
-        self.process.wait()
+    def mouse(self, kind: str, x: float, y: float, button: str = "left", **more: Any) -> None:
+        """An event of the mouse at a place of the page in pixels.
+
+        Args:
+            kind: `mousePressed`, `mouseReleased`, `mouseMoved` or `mouseWheel`.
+            x: place on the page, as `box` has it.
+            y: place on the page.
+            button: `left`, `right` or `none`.
+            more: `deltaX` and `deltaY` of the wheel.
+        """
+        held = {"left": 1, "right": 2}.get(button, 0)
+        facts = {"x": x, "y": y - self.run("scrollY"), "button": button, "clickCount": 1, "buttons": held} | more
+        self.call("Input.dispatchMouseEvent", type=kind, **facts)
+
+    def before_pages(self, script: str) -> str:
+        """Run a script before those of the next pages; returns what takes it back."""
+        return self.call("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
+
+    def take_back(self, identifier: str) -> None:
+        """Run a script of `before_pages` no more."""
+        self.call("Page.removeScriptToEvaluateOnNewDocument", identifier=identifier)
+
+    def save_downloads_in(self, folder: Path) -> None:
+        """Where files that the page saves are put."""
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
         """The window, or a part of the page (`x`, `y`, `width`, `height` in pixels), as PNG."""
         params = {"clip": clip | {"scale": 1}, "captureBeyondViewport": True} if clip else {}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", **params)["data"])
-
-    def box(self, selector: str) -> dict[str, float]:
-        """Where an element stands on the page."""
-        return self.run(
-            f"(() => {{const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-            "return {x: b.x + scrollX, y: b.y + scrollY, width: b.width, height: b.height};})()"
-        )
 
     def printed(self) -> bytes:
         """The page as it is printed (PDF)."""

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browser import Browser
 from PIL import Image
 
-CODES = {"Enter": 13, "Backspace": 8, "Escape": 27, "PageUp": 33, "PageDown": 34} | {
-    f"Arrow{way}": code for way, code in (("Left", 37), ("Up", 38), ("Right", 39), ("Down", 40))
-}
-SHIFT = 8
 DAY_MS = 86_400_000
 #: answers of one item by keyboard; Enter leaves the question that takes several
 DIAGNOSIS = ("2", "4", "3", "5", "Enter", "1")
@@ -23,9 +18,13 @@ FRONT = "document.body.dataset.view === 'reading' && document.getElementById('co
 
 
 class Reader:
-    """Drives the page in a browser."""
+    """Drives the page in a browser.
 
-    def __init__(self, page: Browser) -> None:
+    Attributes:
+        page: a `browser.Browser` or a `firefox.Firefox`.
+    """
+
+    def __init__(self, page: Any) -> None:
         self.page = page
 
     def open(self, folder: Path, width: int = 1280, height: int = 800) -> None:
@@ -42,26 +41,8 @@ class Reader:
     def click(self, selector: str) -> None:
         """Click as a hand does: at the element's place."""
         box = self.page.box(selector)
-        self.mouse("mousePressed", box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        self.mouse("mouseReleased", box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-
-    def mouse(self, kind: str, x: float, y: float, button: str = "left", **more: Any) -> None:
-        scrolled = self.page.run("scrollY")
-        held = {"left": 1, "right": 2}.get(button, 0)
-        facts = {"x": x, "y": y - scrolled, "button": button, "clickCount": 1, "buttons": held} | more
-        self.page.call("Input.dispatchMouseEvent", type=kind, **facts)
-
-    def key(self, key: str, shift: bool = False) -> None:
-        text = key if len(key) == 1 else "\r" if key == "Enter" else ""
-        code = f"Digit{key}" if key.isdigit() else ""
-        facts = {
-            "key": key,
-            "code": code,
-            "modifiers": SHIFT if shift else 0,
-            "windowsVirtualKeyCode": CODES.get(key, 0),
-        }
-        self.page.call("Input.dispatchKeyEvent", type="keyDown", text=text, **facts)
-        self.page.call("Input.dispatchKeyEvent", type="keyUp", **facts)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.page.mouse(kind, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
 
     def begin(self) -> None:
         """Begin or go on with the session that is open, and wait for its images."""
@@ -78,13 +59,13 @@ class Reader:
     def answer(self, keys: tuple[str, ...]) -> None:
         """Answer the item in front and wait until that is kept."""
         for key in keys:
-            self.key(key)
+            self.page.press(key)
         self.saved()
 
     def next(self) -> None:
         """To the next item; waits for its images."""
         before = self.item()
-        self.key("Enter")
+        self.page.press("Enter")
         self.page.wait_for(f"document.body.dataset.item !== {json.dumps(before)} && {FRONT}")
         self.saved()
 
@@ -98,7 +79,7 @@ class Reader:
         self.finish()
 
     def finish(self) -> None:
-        self.key("Enter")
+        self.page.press("Enter")
         self.page.wait_for("document.getElementById('ask').open")
         self.click("#ask [data-answer=yes]")
         self.page.wait_for("document.body.dataset.view === 'export'")
@@ -127,14 +108,7 @@ class Reader:
           window.Date = class extends Then {{
             constructor(...at) {{ if (at.length) super(...at); else super(Then.now() + by); }}
             static now() {{ return Then.now() + by; }} }}; }})()"""
-        return self.page.call("Page.addScriptToEvaluateOnNewDocument", source=shift)["identifier"]
-
-    def before_page(self, script: str) -> str:
-        """Run a script before those of the next pages; returns what takes it back."""
-        return self.page.call("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
-
-    def take_back(self, identifier: str) -> None:
-        self.page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=identifier)
+        return self.page.before_pages(shift)
 
 
 def colourful(picture: np.ndarray) -> float:

@@ -11,20 +11,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, browser, faint_texts, needs_browser
+from browser import BROWSER, Browser, browser, faint_texts
+from firefox import FIREFOX, Firefox, firefox
 from packs import CASES, build_pack, sessions
 from reader import ACCEPTABILITY, DIAGNOSIS, FRONT, Reader, colourful
 
 from ct2vq.files import sha256_text
 from ct2vq.read.exports import check_export, read_export, read_pack
 
-pytestmark = [pytest.mark.browser, needs_browser]
+pytestmark = pytest.mark.browser
+#: what starts each browser, if this machine has it
+BROWSERS = {"chromium": (BROWSER, browser), "firefox": (FIREFOX, firefox)}
 INDEX = {"ventilation": 0, "perfusion": 1}
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as running:
+    with browser(_profile("chromium", tmp_path_factory)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running_firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    with firefox(_profile("firefox", tmp_path_factory)) as running:
         yield running
 
 
@@ -61,6 +70,27 @@ def reader(chromium: Browser) -> Iterator[Reader]:
     chromium.open("about:blank")
 
 
+@pytest.fixture
+def reader_in_firefox(running_firefox: Firefox) -> Iterator[Reader]:
+    """A reader in the other browser."""
+    yield Reader(running_firefox)
+    assert running_firefox.complaints == []
+    running_firefox.open("about:blank")
+
+
+@pytest.fixture(params=["reader", "reader_in_firefox"], ids=list(BROWSERS))
+def any_reader(request: pytest.FixtureRequest) -> Reader:
+    """A reader in each browser in turn."""
+    return request.getfixturevalue(request.param)
+
+
+def _profile(name: str, factory: pytest.TempPathFactory) -> Path:
+    """A new profile for a browser; the test is skipped without that browser."""
+    if BROWSERS[name][0] is None:
+        pytest.skip(f"no {name} on this machine")
+    return factory.mktemp(name)
+
+
 def digest_of(export: dict[str, Any]) -> str:
     """As `docs/reading.md` has it, with Python's own JSON."""
     rest = {key: value for key, value in export.items() if key != "digest"}
@@ -68,15 +98,16 @@ def digest_of(export: dict[str, Any]) -> str:
 
 
 def test_whole_session_from_the_first_page_to_the_file(
-    reader: Reader, make_pack: Callable[..., Path], tmp_path: Path
+    any_reader: Reader, make_pack: Callable[..., Path], tmp_path: Path
 ) -> None:
+    reader = any_reader
     folder = make_pack()
     reader.open(folder)
     assert reader.view() == "home" and "keeps answers" in reader.text("#kept .state")
     assert "simulated" in reader.text("#home .banner")
     reader.begin()
     first = reader.item()
-    reader.key("n")
+    reader.page.press("n")
     assert reader.text("#missing") == "4 questions are open"
     reader.answer(DIAGNOSIS)
     expected = {"diagnosis": ["pulmonary_embolism"], "confidence": ["4"], "pattern": ["mismatched"]}
@@ -90,13 +121,13 @@ def test_whole_session_from_the_first_page_to_the_file(
     reader.begin()
     assert reader.item() == second and reader.chosen()["confidence"] == ["4"], "a reload loses nothing"
     for key in DIAGNOSIS[2:]:
-        reader.key(key)
-    reader.key("Backspace")
+        reader.page.press(key)
+    reader.page.press("Backspace")
     reader.page.wait_for(f"document.body.dataset.item === {json.dumps(first)} && {FRONT}")
     reader.click("[data-question=diagnosis] [data-value=normal]")
     reader.click("[data-question=comment] textarea")
-    reader.page.call("Input.insertText", text='Sehr schön \u2713, "quoted"\n')
-    reader.key("Enter")
+    reader.page.type('Sehr schön \u2713, "quoted"\n')
+    reader.page.press("Enter")
     reader.saved()
     reader.next()
     reader.next()
@@ -104,7 +135,7 @@ def test_whole_session_from_the_first_page_to_the_file(
     reader.finish()
     assert "So far" not in reader.text("#export h1")
 
-    reader.page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "saved"))
+    reader.page.save_downloads_in(tmp_path / "saved")
     reader.click("#save-file")
     pack = json.loads(reader.page.run("JSON.stringify(ct2vqRead.pack)"))
     path = tmp_path / "saved" / f"ct2vq-reader_a-{pack['pack'][:8]}.json"
@@ -146,10 +177,14 @@ def check_content(export: dict[str, Any], pack: dict[str, Any]) -> None:
     }
 
 
-def test_what_is_said_to_be_saved_outlives_a_killed_browser(make_pack: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BROWSERS)
+def test_what_is_said_to_be_saved_outlives_a_killed_browser(
+    make_pack: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     folder = make_pack()
-    profile = tmp_path / "profile"
-    with browser(profile) as running:
+    profile = _profile(name, tmp_path_factory)
+    start = BROWSERS[name][1]
+    with start(profile) as running:
         reader = Reader(running)
         reader.open(folder)
         reader.begin()
@@ -157,7 +192,7 @@ def test_what_is_said_to_be_saved_outlives_a_killed_browser(make_pack: Callable[
         running.kill()
     for lock in profile.glob("Singleton*"):
         lock.unlink()
-    with browser(profile) as running:
+    with start(profile) as running:
         reader = Reader(running)
         reader.open(folder)
         reader.begin()
@@ -190,22 +225,23 @@ def test_washout(reader: Reader, make_pack: Callable[..., Path], mode: str) -> N
             reader.click("#to-export")
             assert [s["washout_overridden"] for s in reader.exported()["sessions"]] == [False, True]
     finally:
-        reader.take_back(soon)
+        reader.page.take_back(soon)
     if mode == "lock":
         then = reader.later(28.01)
         reader.open(folder)
-        reader.take_back(then)
+        reader.page.take_back(then)
         reader.begin()
         assert reader.item() == few[1]["items"][0]["item"]
 
 
-def test_keys_and_wheel_move_all_planes_of_both_images(reader: Reader, make_pack: Callable[..., Path]) -> None:
+def test_keys_and_wheel_move_all_planes_of_both_images(any_reader: Reader, make_pack: Callable[..., Path]) -> None:
+    reader = any_reader
     reader.open(make_pack())
     reader.begin()
     before = reader.canvas()
     assert colourful(before) > 0.15
     for _ in range(3):
-        reader.key("ArrowDown")
+        reader.page.press("ArrowDown")
     moved = reader.canvas()
     half, third = before.shape[0] // 2, before.shape[1] // 3
     for top in (0, half):
@@ -213,28 +249,29 @@ def test_keys_and_wheel_move_all_planes_of_both_images(reader: Reader, make_pack
         assert coronal.mean() > 0.5, "V and Q follow"
     box = reader.page.box("#canvas")
     place = {"x": box["x"] + third * 1.4, "y": box["y"] + 150}
-    reader.mouse("mouseWheel", **place, button="none", deltaX=0, deltaY=120)
+    reader.page.mouse("mouseWheel", **place, button="none", deltaX=0, deltaY=120)
     reader.page.wait_for("document.querySelector('#planes [aria-pressed=true]').dataset.value === 'axial'")
     assert np.abs(reader.canvas() - moved).mean() > 0.2
     told = reader.text("#told")
-    reader.mouse("mousePressed", **place)
-    reader.mouse("mouseReleased", **place)
+    reader.page.mouse("mousePressed", **place)
+    reader.page.mouse("mouseReleased", **place)
     reader.page.wait_for(f"document.getElementById('told').textContent !== {json.dumps(told)}")
     for key, layout in (("o", "single"), ("m", "montage"), ("t", "planes")):
-        reader.key(key)
+        reader.page.press(key)
         reader.page.wait_for(f"document.querySelector('#layouts [aria-pressed=true]').dataset.value === '{layout}'")
         assert colourful(reader.canvas()) > 0.1
 
 
-def test_right_is_right(reader: Reader, make_pack: Callable[..., Path]) -> None:
+def test_right_is_right(any_reader: Reader, make_pack: Callable[..., Path]) -> None:
     """The defect is in the patient's left lung, low: right and low on a coronal slice; it is in Q alone."""
+    reader = any_reader
     reader.open(make_pack())
     reader.begin()
-    reader.key("x")
-    reader.key("o")
+    reader.page.press("x")
+    reader.page.press("o")
     # behind the middle, where the defect is
     for _ in range(4):
-        reader.key("ArrowDown")
+        reader.page.press("ArrowDown")
     picture = reader.canvas().sum(axis=2)
     height, width = picture.shape
     low = slice(int(height * 0.62), int(height * 0.68))
@@ -249,22 +286,22 @@ def test_window_and_colours(reader: Reader, make_pack: Callable[..., Path]) -> N
     reader.open(make_pack())
     reader.begin()
     usual = reader.canvas()
-    reader.key("k")
+    reader.page.press("k")
     grey = reader.canvas()
     assert reader.page.run("document.getElementById('map').value") == "grey" and colourful(grey) < 0.02 < colourful(
         usual
     )
     for _ in range(4):
-        reader.key("l")
+        reader.page.press("l")
     assert reader.canvas().mean() > 1.1 * grey.mean() and reader.text("#window") == "0\u201380 %"
-    reader.key("D", shift=True)
+    reader.page.press("D", shift=True)
     reader.page.wait_for("document.getElementById('window').textContent === '5\u201380 %'")
-    reader.key("r")
+    reader.page.press("r")
     reader.page.wait_for("document.getElementById('window').textContent === '0\u2013100 %'")
     box = reader.page.box("#canvas")
-    reader.mouse("mousePressed", box["x"] + 100, box["y"] + 200, "right")
-    reader.mouse("mouseMoved", box["x"] + 100, box["y"] + 170, "right")
-    reader.mouse("mouseReleased", box["x"] + 100, box["y"] + 170, "right")
+    reader.page.mouse("mousePressed", box["x"] + 100, box["y"] + 200, "right")
+    reader.page.mouse("mouseMoved", box["x"] + 100, box["y"] + 170, "right")
+    reader.page.mouse("mouseReleased", box["x"] + 100, box["y"] + 170, "right")
     reader.page.wait_for("document.getElementById('window').textContent === '0\u201390 %'")
     reader.answer(DIAGNOSIS)
     reader.next()
@@ -277,8 +314,8 @@ def test_ct_is_hidden_from_part_two(reader: Reader, make_pack: Callable[..., Pat
     folder = make_pack()
     reader.open(folder)
     reader.begin()
-    reader.key("f")
-    reader.key("b")
+    reader.page.press("f")
+    reader.page.press("b")
     reader.canvas()
     assert not reader.page.run("document.querySelector('.group.ct').checkVisibility()")
     assert "CT" not in reader.text("#told")
@@ -293,15 +330,15 @@ def test_ct_beside_and_fused(reader: Reader, make_pack: Callable[..., Path]) -> 
     beside = reader.canvas()
     third = beside.shape[0] // 3
     assert colourful(beside[2 * third + 5 :]) < 0.02 and (beside[2 * third + 5 :].max(axis=2) > 150).mean() > 0.1
-    reader.key("f")
+    reader.page.press("f")
     fused = reader.canvas()
     assert (fused[:third].max(axis=2) > 150).mean() > (beside[:third].max(axis=2) > 150).mean() + 0.1, "CT below"
     for _ in range(6):
-        reader.key("E", shift=True)
+        reader.page.press("E", shift=True)
     assert colourful(reader.canvas()) < 0.2 * colourful(fused), "no function at opacity 0"
-    reader.key("w")
+    reader.page.press("w")
     assert "Soft tissue" in reader.text("#ct-window") and "HU" in reader.text("#told")
-    reader.key("b")
+    reader.page.press("b")
     assert np.abs(reader.canvas() - fused).mean() > 1
     reader.answer(ACCEPTABILITY)
     assert reader.chosen() == {
@@ -321,7 +358,7 @@ def test_no_way_back_where_the_study_says_so(reader: Reader, make_pack: Callable
     reader.next()
     here = reader.item()
     assert not reader.page.run("document.getElementById('back').checkVisibility()")
-    reader.key("Backspace")
+    reader.page.press("Backspace")
     time.sleep(0.3)
     assert reader.item() == here
 
@@ -329,15 +366,15 @@ def test_no_way_back_where_the_study_says_so(reader: Reader, make_pack: Callable
 def test_pause_and_idleness_are_not_counted(reader: Reader, make_pack: Callable[..., Path]) -> None:
     reader.open(make_pack(idle_minutes=1.2 / 60))
     reader.begin()
-    reader.key("p")
+    reader.page.press("p")
     assert reader.text("#cover p") == "Paused"
     time.sleep(1.5)
-    reader.key("Enter")
+    reader.page.press("Enter")
     reader.page.wait_for(FRONT)
-    reader.key("1")
+    reader.page.press("1")
     reader.page.wait_for("document.getElementById('paused').open")
     assert "Nobody was here" in reader.text("#paused p")
-    reader.key("Enter")
+    reader.page.press("Enter")
     reader.click("#leave")
     reader.page.wait_for("document.body.dataset.view === 'home'")
     reader.click("#to-export")
@@ -391,7 +428,7 @@ def test_second_window_stops_the_first(reader: Reader, make_pack: Callable[..., 
     reader.open(make_pack())
     reader.begin()
     reader.page.run("ct2vqRead.openStore(ct2vqRead.pack.pack).then(() => 1)")
-    reader.key("1")
+    reader.page.press("1")
     reader.page.wait_for("document.body.dataset.view === 'problem'")
     assert "another window" in reader.text("#problem h1")
 
@@ -403,7 +440,7 @@ def test_failed_write_is_told_and_can_be_repeated(reader: Reader, make_pack: Cal
         "window.put = IDBObjectStore.prototype.put; IDBObjectStore.prototype.put = "
         "() => { throw new DOMException('the disk is full', 'QuotaExceededError'); }; 1"
     )
-    reader.key("2")
+    reader.page.press("2")
     reader.page.wait_for("document.body.dataset.view === 'problem'")
     assert "could not be saved" in reader.text("#problem h1") and "disk is full" in reader.text("#problem .reason")
     reader.page.run("IDBObjectStore.prototype.put = window.put; 1")
@@ -421,27 +458,27 @@ STORAGES = {
 
 @pytest.mark.parametrize("kind", STORAGES)
 def test_browser_without_storage_says_so_first(reader: Reader, make_pack: Callable[..., Path], kind: str) -> None:
-    without = reader.before_page(STORAGES[kind])
+    without = reader.page.before_pages(STORAGES[kind])
     try:
         reader.open(make_pack())
         assert reader.view() == "problem" and reader.text("#problem h1") == "This browser keeps no answers"
         assert not [url for url in reader.page.requests if "/volumes/" in url]
     finally:
-        reader.take_back(without)
+        reader.page.take_back(without)
 
 
 def test_it_needs_no_webgl_and_says_what_it_needs(reader: Reader, make_pack: Callable[..., Path]) -> None:
     plain = """const canvas = HTMLCanvasElement.prototype; const get = canvas.getContext;
       canvas.getContext = function (kind, ...more) { return kind === '2d' ? get.call(this, kind, ...more) : null; }"""
-    without = reader.before_page(plain)
+    without = reader.page.before_pages(plain)
     folder = make_pack()
     reader.open(folder)
     reader.begin()
     assert colourful(reader.canvas()) > 0.15
-    reader.take_back(without)
-    old = reader.before_page("delete window.DecompressionStream")
+    reader.page.take_back(without)
+    old = reader.page.before_pages("delete window.DecompressionStream")
     reader.open(folder)
-    reader.take_back(old)
+    reader.page.take_back(old)
     assert reader.text("#problem h1") == "This browser is too old" and "DecompressionStream" in reader.text(
         "#problem .reason"
     )
@@ -455,7 +492,7 @@ def test_incomplete_folders_are_told(reader: Reader, make_pack: Callable[..., Pa
     reader.click("#sessions button.main")
     reader.page.wait_for("document.querySelector('#cover button').checkVisibility()")
     assert made in reader.text("#cover p") and "copy the whole folder" in reader.text("#cover p")
-    reader.key("1")
+    reader.page.press("1")
     assert reader.chosen() == {}, "nothing is asked about images that are not shown"
     (folder / "away.js").rename(folder / made)
     reader.click("#cover button")
@@ -477,7 +514,7 @@ def test_everything_is_in_the_window(reader: Reader, make_pack: Callable[..., Pa
     questions = "(q => q.scrollHeight <= q.clientHeight)(document.getElementById('questions'))"
     assert reader.page.run(questions), "all questions without scrolling"
     assert faint_texts(reader.page, "body *", "rgb(0, 0, 0)") == [] and reader.page.run(UNNAMED) == []
-    reader.key("?")
+    reader.page.press("?")
     assert reader.page.run("document.getElementById('help').open")
     assert reader.page.run(
         "(b => b.top >= 0 && b.bottom <= innerHeight)(document.getElementById('help').getBoundingClientRect())"

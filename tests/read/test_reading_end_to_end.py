@@ -86,7 +86,7 @@ def read_all(reader: Reader, folder: Path, saved: Path) -> tuple[dict[str, dict[
             if place + 1 < len(session["items"]):
                 reader.next()
         reader.finish()
-    reader.page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(saved))
+    reader.page.save_downloads_in(saved)
     reader.click("#save-file")
     path = saved / f"ct2vq-ann-{pack['pack'][:8]}.json"
     deadline = time.monotonic() + 20
