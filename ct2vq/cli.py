@@ -96,22 +96,24 @@ def apply(
 ) -> None:
     """Convert, segment, crop, synthesise and draw one CT."""
     from ct2vq.apply import apply_model
+    from ct2vq.gpus import own_gpus
 
     with _plain_errors():
         config = _configuration(configfile)
         if uncertainty is not None:
             config["synthesize"]["uncertainty"] = uncertainty
-        written = apply_model(
-            ct,
-            output,
-            model or [Path("results/train/ddran")],
-            lung_mask=lung_mask,
-            segment_weights=segment_weights,
-            segment_lobe_weights=segment_lobe_weights,
-            device=device,
-            config=config,
-            threads=threads or os.cpu_count() or 1,
-        )
+        with own_gpus(device):
+            written = apply_model(
+                ct,
+                output,
+                model or [Path("results/train/ddran")],
+                lung_mask=lung_mask,
+                segment_weights=segment_weights,
+                segment_lobe_weights=segment_lobe_weights,
+                device=device,
+                config=config,
+                threads=threads or os.cpu_count() or 1,
+            )
         for path in written:
             print(path)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import yte
+from typer.testing import CliRunner
 
+from ct2vq.cli import app
 from ct2vq.errors import Ct2vqError
 from ct2vq.gpus import Gpu, own_gpus, visible_gpus
 
@@ -182,6 +184,19 @@ def test_the_variable_is_as_before_afterwards(machine, monkeypatch):
     with own_gpus("cuda", 2) as gpus:
         assert [gpu.uuid for gpu in gpus] == [ONE, TWO]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_apply_takes_a_gpu_of_its_own(machine, monkeypatch, tmp_path):
+    seen = []
+
+    def applied(*_: object, **__: object) -> list[Path]:
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return []
+
+    monkeypatch.setattr("ct2vq.apply.apply_model", applied)
+    done = CliRunner().invoke(app, ["apply", "ct", str(tmp_path / "out"), "--device", "cuda"])
+    assert done.exit_code == 0, done.output
+    assert len(seen) == 1 and seen[0] in (ONE, TWO)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
