@@ -107,17 +107,17 @@ define trainings
 	$(BIN)/python docs/make_benchmarks.py
 endef
 
-bench-train: $(READY)  ## train DDRAN, two RANs and peers for the same minutes (STUDY=directory, JOBS=side by side, UNTIL=minutes; begin it again to go on; five hours): docs/benchmarks/train.tsv
-	$(call trainings,bench-train,train,5,1 2 3)
+bench-train: $(READY)  ## train DDRAN, two RANs and peers for the same minutes (STUDY=directory, JOBS=side by side, UNTIL=minutes; begin it again to go on; three and a half hours): docs/benchmarks/train.tsv
+	$(call trainings,bench-train,train,3,1 2 3)
 
 bench-tuning: $(READY)  ## choose the settings of bench-train on other patients (the same variables; an hour): docs/benchmarks/train_tuning.tsv
 	$(call trainings,bench-tuning,train_tuning,1.2,1 --folds 1)
 
-bench-single: $(READY)  ## DDRAN beside two single-headed networks of each peer (the same variables; four hours): docs/benchmarks/train_single.tsv
-	$(call trainings,bench-single,train_single,5,1 2 3)
+bench-single: $(READY)  ## DDRAN beside two single-headed networks of each peer (the same variables; two and a half hours): docs/benchmarks/train_single.tsv
+	$(call trainings,bench-single,train_single,3,1 2 3)
 
-bench-ablations: $(READY)  ## DDRAN without each of its parts (the same variables; seven hours): docs/benchmarks/train_ablations.tsv
-	$(call trainings,bench-ablations,train_ablations,5,1 2 3)
+bench-ablations: $(READY)  ## DDRAN without each of its parts (the same variables; four and a half hours): docs/benchmarks/train_ablations.tsv
+	$(call trainings,bench-ablations,train_ablations,3,1 2 3)
 
 bench-forms: $(READY)  ## other forms of DDRAN on the tuning patients (the same variables; half an hour): docs/benchmarks/train_forms.tsv
 	$(call trainings,bench-forms,train_forms,1.5,1 --folds 1)

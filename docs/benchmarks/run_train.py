@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--config", type=Path, default=ROOT / "config" / "bench-train.yaml", help="its configuration")
     parser.add_argument("--state", type=Path, help="folder of the trials (default: in the study's directory)")
-    parser.add_argument("--minutes", type=float, default=5.0, help="processor minutes of a system, fold and seed")
+    parser.add_argument("--minutes", type=float, default=3.0, help="processor minutes of a system, fold and seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of trainings")
     parser.add_argument("--folds", type=int, nargs="+", help="only these folds")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
