@@ -175,9 +175,23 @@ def prepare_reading():
 READ_CASES, READERS = prepare_reading()
 
 
+def drop_default_rate():
+    """Take away the limit of 100 new jobs a second, if it is the one that nobody asked for.
+
+    With any limit Snakemake 9 looks for new jobs again a second after each look, and once more for every job that
+    ends, for ever: in a run of some hundred jobs its own process had a fifth of all processor time (issue 2967 and pull
+    request 3744 of snakemake/snakemake). No setting takes the default away, and with a longer span the end of the run
+    waits for it.
+    """
+    rate = getattr(workflow.scheduler, "job_rate_limiter", None)
+    if rate and (rate.max_jobs, rate.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 onstart:
     claim_run(config)
     write_sources(COHORT, config, STORE)
+    drop_default_rate()
 
 
 #: one alternative for each case would make every match as long as the cohort

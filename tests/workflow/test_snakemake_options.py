@@ -39,6 +39,12 @@ def test_a_dry_run_of_a_new_checkout_plans_every_stage_and_writes_no_result(fres
     assert not fresh.path("results").exists()
 
 
+def test_snakemake_looks_for_new_jobs_when_one_has_ended_and_not_by_the_second(fresh):
+    """Otherwise its own process has a fifth of a study's processor time (workflow/common.smk)."""
+    run = fresh.snakemake("--verbose", "--until", "simulate").require_success()
+    assert run.output.count("Ready jobs: ") == len(CASES), "a look for each job, and none while it runs"
+
+
 def test_snakemakes_own_report_has_every_figure_and_table_in_its_category(finished, tmp_path):
     archive = tmp_path / "report.zip"
     finished.snakemake("--report", str(archive)).require_success()
