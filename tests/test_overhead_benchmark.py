@@ -25,16 +25,17 @@ def busy(seconds):
     while time.process_time() < end: pass
 busy(0.4)
 import slow
+{more}
 raise SystemExit({status})
 """
 SLOW = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
 
-def run_job(folder: Path, status: int = 0) -> tuple[int, Path]:
+def run_job(folder: Path, status: int = 0, more: str = "") -> tuple[int, Path]:
     """Run the job with the clock; returns its status and the folder of what was measured."""
     script = folder / ".snakemake" / "scripts" / "job.py"
     script.parent.mkdir(parents=True)
-    script.write_text(JOB.format(status=status), encoding="utf-8")
+    script.write_text(JOB.format(status=status, more=more), encoding="utf-8")
     (script.parent / "slow.py").write_text(SLOW, encoding="utf-8")
     clock = folder / "clock"
     clock.mkdir()
@@ -51,6 +52,15 @@ def test_start_and_imports_are_outside_the_work(tmp_path):
     assert job.total - job.outside == pytest.approx(0.4, abs=0.1)
     assert job.imports == pytest.approx(0.3, abs=0.1)
     assert job.outside > 0.3
+
+
+def test_the_work_of_forked_processes_is_work(tmp_path):
+    """As in `report_figures`, whose pages are drawn by processes that the job forks."""
+    forked = "import multiprocessing\nworker = multiprocessing.get_context('fork').Process(target=busy, args=(0.5,))\n"
+    status, clock = run_job(tmp_path, more=forked + "worker.start()\nworker.join()\n")
+    (job,) = run_overhead.timed_jobs(clock).itertuples()
+    assert status == 0
+    assert job.total - job.outside == pytest.approx(0.9, abs=0.2)
 
 
 def test_a_job_that_fails_fails_under_the_clock_too(tmp_path):

@@ -69,15 +69,16 @@ def _time_job(before: float) -> None:
 
 
 def _tell(imports: Imports, writer: int, pid: int) -> None:
-    """What the script's process knows at its end; processes that it forked are not asked."""
+    """What the script's process knows at its end: its own time, and that of the processes it forked and waited for."""
     if os.getpid() != pid:
         return
     snakemake = getattr(sys.modules["__main__"], "snakemake", None)
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
     facts = {
         "rule": getattr(snakemake, "rule", ""),
         "begun": imports.begun or 0.0,
         "imports": imports.seconds,
-        "ended": time.process_time(),
+        "ended": time.process_time() + below.ru_utime + below.ru_stime,
     }
     os.write(writer, json.dumps(facts).encode())
     os.close(writer)
