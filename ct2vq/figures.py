@@ -287,7 +287,7 @@ def study_figure(path: str | Path, height: float, look: Look, data: pd.DataFrame
         _write_note(figure, note, look)
         if figure.get_layout_engine() is not None:
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)  # "none" would lay it out anew for every format
         for suffix in ("png", *look.settings["vector_formats"]):
             with replacing(Path(path).with_suffix(f".{suffix}")) as temporary:
                 figure.savefig(temporary, dpi=dpi, metadata=NO_TRACES[suffix])
