@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from factories import SPACING_MM, case_from, write_cohort
 from scipy.stats import spearmanr
-from training import plan, summary
+from training import kept, plan, summary
 from training.page import tables
 from training.study import Study, System, kept_images, prepare, systems
 from training.trial import Trial, ceiling_rows, run_trial
@@ -19,7 +19,7 @@ from ct2vq.config import complete_config
 from ct2vq.errors import Ct2vqError
 from ct2vq.evaluate.images import CaseImages
 from ct2vq.evaluate.regions import Regions, core_of
-from ct2vq.files import read_json, read_tsv, write_json
+from ct2vq.files import read_json, read_tsv, write_json, write_tsv
 
 SMALL = {"width": 4, "levels": 2}
 BOTH, Q, V = ["perfusion", "ventilation"], ["perfusion"], ["ventilation"]
@@ -189,3 +189,27 @@ def test_means_are_over_patients_that_every_system_has_scored(tmp_path: Path) ->
     rows = summary.rows_of(scores, competing, "ddran", configuration(**NETWORKS)["compare"], tmp_path)
     found = {(row[0], row[4]): row[5] for row in rows if row[4] == "rs"}
     assert found == pytest.approx({("visible_ceiling", "rs"): 0.7, ("ddran", "rs"): 0.55, ("unet", "rs"): 0.45})
+
+
+def test_another_machine_goes_on_from_the_trials_beside_the_table(tmp_path: Path) -> None:
+    here, there, table = tmp_path / "here", tmp_path / "there", tmp_path / "train_trials.tsv.xz"
+    scores = scores_of({"visible_ceiling": [[0.7, 0.8]], "ddran": [[0.6, 0.51234567], [0.62, np.nan]]})
+    for (model, seed), rows in scores.groupby(["model", "seed"]):
+        name = kept.CEILINGS_FILE if model == "visible_ceiling" else f"{model}.seed{seed}.fold1.tsv"
+        write_tsv(rows, here / "scores" / name)
+    write_json({"key": "abc", "epochs": {"ddran": 9}}, here / "plan.json")
+    cost = {"processor_minutes": 2.0, "peak_memory_mib": 500, "parameters": 10**6, "interrupted": False}
+    write_json(cost, here / "trainings" / "ddran.seed1.fold1" / "cost.json")
+    header = kept.keep(here, table)
+    before = table.read_bytes()
+    assert kept.keep(here, table) == header and table.read_bytes() == before
+    assert kept.restore(there, table, header, "another key") == 0 and not there.exists()
+    assert kept.restore(there, table, header, "abc") == 2
+    names = {path.relative_to(here) for path in here.rglob("*") if path.is_file()}
+    assert {path.relative_to(there) for path in there.rglob("*") if path.is_file()} == names
+    both = [
+        summary.read_scores(state).sort_values(["model", "seed", "case"], ignore_index=True) for state in (here, there)
+    ]
+    pd.testing.assert_frame_equal(*both, rtol=1e-5)
+    assert read_json(there / "plan.json") == read_json(here / "plan.json")
+    assert kept.restore(there, table, header, "abc") == 0, "what has begun here is not overwritten"

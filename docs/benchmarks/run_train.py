@@ -35,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 from machine import describe_machine  # noqa: E402
+from training import kept  # noqa: E402
 from training.study import Study, System, prepare, systems  # noqa: E402
 from training.summary import COLUMNS, read_scores, rows_of  # noqa: E402
 from training.trial import COLUMNS as SCORES  # noqa: E402
@@ -44,6 +45,7 @@ from ct2vq.config import complete_config, is_network  # noqa: E402
 from ct2vq.digests import code_digest  # noqa: E402
 from ct2vq.errors import Ct2vqError  # noqa: E402
 from ct2vq.files import read_json, sha256_text, write_json, write_tsv  # noqa: E402
+from ct2vq.simulate.world import COHORT_VERSION  # noqa: E402
 
 OURS = "ddran"
 
@@ -62,6 +64,7 @@ def main() -> None:
             return
         competing = list(systems(config))
         prepare(study, options.jobs)
+        _take_over(study, options)
         _plan(competing, study, options.minutes)
         _ceilings(study)
         trials = list(_trials(competing, study, options.seeds, options.folds))
@@ -91,12 +94,29 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _take_over(study: Study, options: argparse.Namespace) -> None:
+    """Go on from the trials that lie beside the table, made on another machine, if they are of the same plan."""
+    header = options.output / f"{options.name}.json"
+    if header.is_file():
+        key = _key(study, options.minutes)
+        found = kept.restore(study.state, _trials_file(options), read_json(header), key)
+        print(f"{found} trials taken over from {options.output}", flush=True)
+
+
+def _trials_file(options: argparse.Namespace) -> Path:
+    return options.output / f"{options.name}_trials.tsv.xz"
+
+
+def _key(study: Study, minutes: float) -> str:
+    """Of all that decides a trial: settings, cases, minutes and code."""
+    settings = {name: study.config[name] for name in ("models", "train", "crop", "split", "seed", "simulate")}
+    text = json.dumps([settings, COHORT_VERSION, minutes, code_digest("scripts/train.py")], sort_keys=True)
+    return sha256_text(text)[:16]
+
+
 def _plan(competing: Sequence[System], study: Study, minutes: float) -> None:
     """Measure what a case costs each model, once for this code and configuration; later runs keep the epochs."""
-    path = study.state / "plan.json"
-    settings = {key: study.config[key] for key in ("models", "train", "crop", "split", "seed")}
-    text = json.dumps([settings, minutes, code_digest("scripts/train.py")], sort_keys=True)
-    key = sha256_text(text)[:16]
+    path, key = study.state / "plan.json", _key(study, minutes)
     if path.is_file():
         if read_json(path)["key"] == key:
             return
@@ -114,7 +134,7 @@ def _plan(competing: Sequence[System], study: Study, minutes: float) -> None:
 
 
 def _ceilings(study: Study) -> None:
-    path = study.state / "scores" / "ceilings.tsv"
+    path = study.state / "scores" / kept.CEILINGS_FILE
     if not path.is_file():
         write_tsv(pd.DataFrame(ceiling_rows(study), columns=SCORES), path)
 
@@ -167,7 +187,8 @@ def _write(competing: Sequence[System], study: Study, state: Path, done: str, op
     header = describe_machine("Trained for the same minutes", __doc__ or "", command, options.jobs)
     labels = {system.name: study.config["models"][system.models[0]].get("label", system.name) for system in competing}
     known = {"done": done, "minutes": options.minutes, "seeds": len(options.seeds), "cases": len(study.folds)}
-    write_json(header | known | {"ours": OURS, "labels": labels}, options.output / f"{options.name}.json")
+    known |= {"ours": OURS, "labels": labels} | kept.keep(state, _trials_file(options))
+    write_json(header | known, options.output / f"{options.name}.json")
     chosen = table[table["metric"].isin(["rs", "behind_ours", "share_of_ceiling", "way_to_ceiling"])]
     chosen = chosen[chosen["reference"] == "spect"]
     print(chosen.pivot_table(index="arm", columns=["target", "metric"], values="value").round(3).to_string())
