@@ -107,6 +107,10 @@ define trainings
 	$(BIN)/python docs/make_benchmarks.py
 endef
 
+bench-augmentation: $(READY)  ## whether longer trainings need more augmentation, on other patients (the same variables; an hour): docs/benchmarks/train_augmentation_3.tsv and _9.tsv
+	$(call trainings,bench-augmentation,train_augmentation_3,3,1 --folds 1)
+	$(call trainings,bench-augmentation,train_augmentation_9,9,1 --folds 1 --state $(STUDY)/bench-augmentation-9)
+
 bench-train: $(READY)  ## train DDRAN, two RANs and peers for the same minutes (STUDY=directory, JOBS=side by side, UNTIL=minutes; begin it again to go on; three and a half hours): docs/benchmarks/train.tsv
 	$(call trainings,bench-train,train,3,1 2 3)
 
