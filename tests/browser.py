@@ -233,6 +233,16 @@ class Browser(Page):
         return base64.b64decode(answer["data"])
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a browser that may not want to."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser whose profile lies in `folder`; it ends with the block."""
@@ -261,12 +271,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     finally:
         os.close(ours_out)
         os.close(ours_in)
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def faint_texts(page: Browser, where: str, ground: str) -> list[str]:

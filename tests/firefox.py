@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import LIMIT_S, Page
+from browser import LIMIT_S, Page, end
 from PIL import Image
 
 NAMES = ("firefox", "firefox-esr")
@@ -183,9 +183,4 @@ def firefox(folder: Path) -> Iterator[Firefox]:
         with socket.create_connection(("127.0.0.1", int(port.read_text())), timeout=LIMIT_S) as connection:
             yield Firefox(connection, process, log)
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
