@@ -33,6 +33,7 @@ NODES = ("node1", "node2")
 #: a daemon's port; node daemons have the ones after `slurmd`
 PORTS = {"slurmctld": 16817, "slurmdbd": 16819, "mariadbd": 16820, "slurmd": 16821}
 ACCOUNT = "study"
+SAVED_S = 10.0
 START_S = 30
 
 #: one line for what a test needs: loopback only, two nodes of any size on one machine, a dead node seen after thirty
@@ -163,7 +164,12 @@ class Cluster:
         _wait(lambda: _answers("scontrol", "ping"), "slurmctld answers")
 
     def kill_controller(self) -> None:
-        """SIGKILL slurmctld: no job notices, no command is answered."""
+        """SIGKILL slurmctld: no job notices, no command is answered.
+
+        Not before it has written down what was submitted: it does so within five seconds (SAVE_MAX_WAIT in Slurm's
+        state_save.c), and one that dies earlier forgets these jobs and gives their numbers to others.
+        """
+        time.sleep(SAVED_S)
         self._end("slurmctld", signal.SIGKILL)
 
     def start_node(self, name: str) -> None:
