@@ -166,10 +166,9 @@ class Cluster:
     def kill_controller(self) -> None:
         """SIGKILL slurmctld: no job notices, no command is answered.
 
-        Not before it has written down what was submitted: it does so within five seconds (SAVE_MAX_WAIT in Slurm's
-        state_save.c), and one that dies earlier forgets these jobs and gives their numbers to others.
+        One that dies within five seconds of a submission (SAVE_MAX_WAIT in Slurm's state_save.c) has not written it
+        down: it forgets these jobs and gives their numbers to others. Who has just submitted waits `SAVED_S` before.
         """
-        time.sleep(SAVED_S)
         self._end("slurmctld", signal.SIGKILL)
 
     def start_node(self, name: str) -> None:

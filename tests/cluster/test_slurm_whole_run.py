@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 
 import pytest
 from on_slurm import jobs_of, start
+from slurm import SAVED_S
 from studies import NOTHING, Study, contents, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -20,6 +22,7 @@ def test_the_study_through_slurm_is_the_study_of_a_local_run(cluster, checkout, 
     study = checkout.copy(tmp_path / "study")
     process = start(study)
     wait_for(lambda: study.path("results/simulate").exists(), process, "the first case began")
+    time.sleep(SAVED_S)
     cluster.kill_controller()
     cluster.start_controller()
     Study.finish(process).require_success()
