@@ -217,6 +217,7 @@ def _prepare(
     outputs = {
         "ct": cropped / "ct.nii.gz",
         "enhanced": cropped / "ct_enhanced.nii.gz",
+        "texture": cropped / "ct_texture.nii.gz",
         "lungs": cropped / "lungs.nii.gz",
         "record": cropped / "crop.json",
     }

@@ -322,6 +322,7 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     for key, (low, high) in (
         ("window_hu", crop["window_hu"]),
         ("stretch_percentiles", crop["stretch_percentiles"]),
+        ("texture", (crop["texture"]["low_hu"], crop["texture"]["high_hu"])),
         ("spect.hot_spots.neighbourhood_mm", crop["spect"]["hot_spots"]["neighbourhood_mm"]),
     ):
         if low >= high:

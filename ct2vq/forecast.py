@@ -133,14 +133,14 @@ def seconds_a_voxel(config: Mapping[str, Any], name: str) -> float:
     """
     import torch
 
-    from ct2vq.inputs import ct_channels
+    from ct2vq.inputs import channels
     from ct2vq.networks.build import build_network
 
     model = config["models"][name]
-    channels = ct_channels(model["network"]) + 3 * model["network"]["coordinates"]
+    number = channels(model["network"])
     torch.set_num_threads(1)
-    network = build_network(model["kind"], model["targets"], model["network"], channels)
-    image, lungs = torch.randn(1, channels, SIDE, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE, SIDE)
+    network = build_network(model["kind"], model["targets"], model["network"], number)
+    image, lungs = torch.randn(1, number, SIDE, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE, SIDE)
     took = []
     for _ in range(2):  # the first one also prepares
         start = time.process_time()

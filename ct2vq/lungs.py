@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -176,8 +176,14 @@ def normalised_position(labels: np.ndarray) -> np.ndarray:
     return position
 
 
-def smooth_in_lungs(values: np.ndarray, inside: np.ndarray, sigma_voxels: float) -> np.ndarray:
-    """Gaussian average over lung voxels only (the window is renormalised at the border); 0 outside."""
+def smooth_in_lungs(values: np.ndarray, inside: np.ndarray, sigma_voxels: float | Sequence[float]) -> np.ndarray:
+    """Gaussian average over lung voxels only (the window is renormalised at the border); 0 outside.
+
+    Args:
+        values: `(z, y, x)`.
+        inside: the lungs.
+        sigma_voxels: standard deviation, or one along each axis.
+    """
     weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma_voxels, mode="constant")
     total = ndimage.gaussian_filter(np.where(inside, values, 0).astype(np.float32), sigma_voxels, mode="constant")
     return np.where(inside, total / np.maximum(weight, 1e-6), 0).astype(np.float32)

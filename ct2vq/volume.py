@@ -153,6 +153,18 @@ def from_array(array: np.ndarray, like: sitk.Image) -> sitk.Image:
     return image
 
 
+def from_components(array: np.ndarray, like: sitk.Image) -> sitk.Image:
+    """A volume with a vector in each voxel, from an array `(component, z, y, x)`; `to_components` is its inverse."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(array, 0, -1)), isVector=True)
+    image.CopyInformation(like)
+    return image
+
+
+def to_components(image: sitk.Image) -> np.ndarray:
+    """The components of a volume of vectors as a new array `(component, z, y, x)`."""
+    return np.ascontiguousarray(np.moveaxis(sitk.GetArrayViewFromImage(image), -1, 0))
+
+
 def make_grid(
     size: Sequence[int],
     spacing: Sequence[float],

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from ct2vq.config import complete_config
 from ct2vq.crop.contrast import enhance
-from ct2vq.inputs import CroppedCase, read_cropped_case
-from ct2vq.volume import from_array, make_grid, write_volume
+from ct2vq.inputs import CT_FILES, CroppedCase, read_cropped_case
+from ct2vq.volume import from_array, from_components, make_grid, write_volume
 
 SHAPE = (16, 16, 24)
 SPACING_MM = 12.0
@@ -57,6 +57,8 @@ def cropped_arrays(seed: int) -> dict[str, np.ndarray]:
     hu = np.where(inside, -820 - 60 * height + generator.normal(0, 20, SHAPE), 40).astype(np.float32)
     function = np.clip(0.5 - 0.3 * height + (hu + 820) / 400, 0.02, 0.98)
     arrays = {"ct": hu, "ct_enhanced": enhance(hu, inside, CROP), "lungs": labels}
+    low, high = np.clip((-820 - hu) / 200, 0, 1), np.clip((hu + 780) / 200, 0, 1)
+    arrays["ct_texture"] = np.where(inside, np.stack([low, high, np.abs(hu + 820)]), 0).astype(np.float32)
     for target, gain in (("perfusion", 1.0), ("ventilation", 0.7)):
         noisy = gain * function + generator.normal(0, 0.02, SHAPE)
         arrays[target] = np.where(inside, np.clip(noisy, 0, 1), 0).astype(np.float32)
@@ -67,8 +69,9 @@ def write_cropped_case(folder: Path, seed: int, targets: tuple[str, ...] = TARGE
     """Write a case as the stage `crop` does."""
     grid = make_grid(SHAPE[::-1], [SPACING_MM] * 3, (-140.0, -95.0, -80.0))
     arrays = cropped_arrays(seed)
-    for name in ("ct", "ct_enhanced", "lungs", *targets):
-        write_volume(from_array(arrays[name], grid), folder / f"{name}.nii.gz")
+    for name in (*CT_FILES, *targets):
+        image = from_components if arrays[name].ndim == 4 else from_array
+        write_volume(image(arrays[name], grid), folder / f"{name}.nii.gz")
     return folder
 
 
@@ -78,7 +81,7 @@ def write_cohort(root: Path, number: int = 4) -> tuple[list[str], dict[str, str]
     for index in range(number):
         case = f"c{index}"
         folder = write_cropped_case(root / case, seed=index)
-        images += [str(folder / f"{name}.nii.gz") for name in ("ct", "ct_enhanced", "lungs", *TARGETS)]
+        images += [str(folder / f"{name}.nii.gz") for name in (*CT_FILES, *TARGETS)]
         patients[case] = f"p{index}"
     return images, patients
 
@@ -90,6 +93,7 @@ def case_in_memory(seed: int, case_id: str = "case", **changes: Any) -> CroppedC
         case_id,
         arrays["ct"],
         arrays["ct_enhanced"],
+        arrays["ct_texture"],
         arrays["lungs"],
         SPACING_MM,
         {target: arrays[target] for target in TARGETS},

@@ -11,6 +11,7 @@ import torch
 from factories import DEFAULTS, NETWORK, PREPARATION, TARGETS
 from safetensors.numpy import save_file
 
+from ct2vq.inputs import channels
 from ct2vq.networks.build import build_network
 
 SYNTHESIZE = DEFAULTS["synthesize"]
@@ -28,8 +29,17 @@ def write_network(
     """Write freshly drawn weights; `network` goes over the tests' small network, `header` over the file's header."""
     settings = NETWORK | dict(network or {})
     torch.manual_seed(seed)
-    tensors = {key: value.numpy() for key, value in build_network(kind, targets, settings, 5).state_dict().items()}
-    told = {"kind": kind, "targets": list(targets), "network": settings, "in_channels": 5, "simulated": simulated}
+    tensors = {
+        key: value.numpy()
+        for key, value in build_network(kind, targets, settings, channels(settings)).state_dict().items()
+    }
+    told = {
+        "kind": kind,
+        "targets": list(targets),
+        "network": settings,
+        "in_channels": channels(settings),
+        "simulated": simulated,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={"ct2vq": json.dumps(told | PREPARATION | header)})
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ HEIGHT, DEPTH, _ = normalised_position(lung_labels())
 
 def with_target(case: CroppedCase, image: np.ndarray) -> CroppedCase:
     targets = {target: np.where(case.inside, image, 0).astype(np.float32) for target in TARGETS}
-    return CroppedCase(case.case_id, case.hu, case.enhanced, case.lungs, case.spacing_mm, targets)
+    return replace(case, targets=targets)
 
 
 def error(kind: str, cases: list[CroppedCase], test: CroppedCase) -> np.ndarray:
@@ -54,7 +55,7 @@ def test_the_regression_recovers_a_polynomial() -> None:
     def made(seed: int) -> CroppedCase:
         case = case_in_memory(seed)
         hu = np.full(SHAPE, -800.0 - 30 * seed, dtype=np.float32)
-        case = CroppedCase(case.case_id, hu, case.enhanced, case.lungs, case.spacing_mm, case.targets)
+        case = replace(case, hu=hu)
         height, depth, side = normalised_position(case.lungs)
         density = (hu + 800) / 100
         image = 0.5 - 0.2 * height * depth + 0.1 * density * height**2 + 0.05 * side
@@ -69,7 +70,7 @@ def test_the_regression_beats_the_map_where_the_image_follows_the_ct() -> None:
     shifted = []
     for case in cases:
         dark = np.where(case.inside, case.hu - generator.uniform(0, 100) * (DEPTH * generator.choice([-1, 1]) > 0), 0)
-        case = CroppedCase(case.case_id, dark.astype(np.float32), case.enhanced, case.lungs, 12.0, {})
+        case = replace(case, hu=dark.astype(np.float32), targets={})
         shifted.append(with_target(case, np.clip((dark + 1000) / 400, 0, 1)))
     maps, regression = (error(kind, shifted[:3], shifted[3]).mean() for kind in KINDS)
     assert regression < maps
@@ -79,7 +80,7 @@ def test_the_regression_beats_the_map_where_the_image_follows_the_ct() -> None:
 def test_a_prediction_never_sees_the_truth_and_stays_in_the_lungs(kind: str) -> None:
     tensors = FITS[kind]([case_in_memory(0), case_in_memory(1)], TARGETS)
     case = case_in_memory(2)
-    blind = CroppedCase(case.case_id, case.hu, case.enhanced, case.lungs, case.spacing_mm, {})
+    blind = replace(case, targets={})
     for target in TARGETS:
         image = predict_baseline(kind, tensors, blind, target)
         np.testing.assert_array_equal(image, predict_baseline(kind, tensors, case, target))
@@ -92,7 +93,7 @@ def test_a_prediction_never_sees_the_truth_and_stays_in_the_lungs(kind: str) -> 
 def test_the_mean_map_never_sees_the_ct() -> None:
     tensors = FITS["mean_map"]([case_in_memory(0)], TARGETS)
     case = case_in_memory(1)
-    other = CroppedCase(case.case_id, case.hu * 0, case.enhanced, case.lungs, case.spacing_mm, {})
+    other = replace(case, hu=case.hu * 0, targets={})
     for target in TARGETS:
         np.testing.assert_array_equal(
             predict_baseline("mean_map", tensors, case, target), predict_baseline("mean_map", tensors, other, target)

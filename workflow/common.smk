@@ -539,7 +539,7 @@ def normalised_inputs(wildcards):
 def model_inputs(wildcards, targets):
     """Cropped images of the cases that a model learns from in a fold."""
     cases = training_cases(wildcards.model, wildcards.fold)
-    names = ["ct", "ct_enhanced", "lungs", *targets]
+    names = ["ct", "ct_enhanced", "ct_texture", "lungs", *targets]
     return [f"results/crop/{case}/{name}.nii.gz" for case in cases for name in names]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import SimpleITK as sitk
 
 from ct2vq.crop.contrast import enhance
 from ct2vq.crop.grid import averaged, network_grid, require_finite, share_outside
+from ct2vq.crop.texture import texture
 from ct2vq.errors import CropError
 from ct2vq.files import write_json
 from ct2vq.volume import (
     from_array,
+    from_components,
     read_volume,
     require_same_grid,
     resample,
@@ -29,19 +32,32 @@ logger = logging.getLogger(__name__)
 AIR_HU = -1000.0
 
 
-def crop_ct(
-    ct: sitk.Image, lungs: sitk.Image, settings: Mapping[str, Any]
-) -> tuple[sitk.Image, sitk.Image, sitk.Image, dict[str, Any]]:
+@dataclass(frozen=True)
+class CroppedCT:
+    """A CT on the network's grid.
+
+    Attributes:
+        ct: HU; air where the grid reaches beyond the CT.
+        enhanced: with enhanced contrast, 0 outside the lungs.
+        texture: a vector of `ct2vq.crop.texture.TEXTURES` in each voxel, 0 outside the lungs.
+        lungs: labels.
+        record: what was done, and the way back.
+    """
+
+    ct: sitk.Image
+    enhanced: sitk.Image
+    texture: sitk.Image
+    lungs: sitk.Image
+    record: dict[str, Any]
+
+
+def crop_ct(ct: sitk.Image, lungs: sitk.Image, settings: Mapping[str, Any]) -> CroppedCT:
     """The CT on the network's grid.
 
     Args:
         ct: CT in HU.
         lungs: labels on the CT's grid (1 right, 2 left).
         settings: config block `crop`.
-
-    Returns:
-        CT in HU (air where the grid reaches beyond it), enhanced CT and lung labels on the network's grid, and a record
-        of what was done.
 
     Raises:
         GeometryError: the grids of CT and labels differ.
@@ -53,6 +69,7 @@ def crop_ct(
     small_ct = resample(averaged(ct, settings["spacing_mm"], small_lungs), small_lungs, outside=AIR_HU)
     hu, inside = to_array(small_ct), to_array(small_lungs) > 0
     enhanced = from_array(enhance(hu, inside, settings), small_ct)
+    textures = from_components(texture(ct, lungs, small_lungs, settings["texture"]), small_ct)
     beyond = share_outside(ct, small_lungs)
     record = {
         **_way_back(small_lungs, ct),
@@ -64,7 +81,7 @@ def crop_ct(
         "window_hu": settings["window_hu"],
         "warnings": _warnings(beyond),
     }
-    return small_ct, enhanced, small_lungs, record
+    return CroppedCT(small_ct, enhanced, textures, small_lungs, record)
 
 
 def _way_back(grid: sitk.Image, ct: sitk.Image) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def crop_case(
     settings: Mapping[str, Any],
     volumes: tuple[sitk.Image, sitk.Image] | None = None,
 ) -> None:
-    """Crop a case's CT; writes `outputs` `ct` (HU), `enhanced`, `lungs` and the record `record`.
+    """Crop a case's CT; writes `outputs` `ct` (HU), `enhanced`, `texture`, `lungs` and what was done, `record`.
 
     Args:
         ct: in HU.
@@ -104,13 +121,12 @@ def crop_case(
         GeometryError, CropError: see `crop_ct`.
     """
     try:
-        small_ct, enhanced, small_lungs, record = crop_ct(*(volumes or (read_volume(ct), read_volume(lungs))), settings)
+        cropped = crop_ct(*(volumes or (read_volume(ct), read_volume(lungs))), settings)
     except CropError as error:
         path = ct if error.code == "D905" else lungs
         raise CropError(error.code, error.message, path=path, key=error.key, hint=error.hint) from None
-    for warning in record["warnings"]:
+    for warning in cropped.record["warnings"]:
         logger.warning("%s: %s", ct, warning)
-    write_volume(small_ct, outputs["ct"])
-    write_volume(enhanced, outputs["enhanced"])
-    write_volume(small_lungs, outputs["lungs"])
-    write_json(record, outputs["record"])
+    for name in ("ct", "enhanced", "texture", "lungs"):
+        write_volume(getattr(cropped, name), outputs[name])
+    write_json(cropped.record, outputs["record"])

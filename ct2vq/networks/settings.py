@@ -14,7 +14,14 @@ SWIN_LEVELS = 6
 #: its first stage has 3 heads, and a width is split over them and over the position encoding (Hatamizadeh 2022)
 SWIN_WIDTH = 12
 #: what weights say by not saying it: these settings came later, and there was no choice before
-ONCE_FIXED = {"enhanced": True, "activation": "sigmoid", "encoder": "shared", "decoder_width": 1, "dropout": 0.0}
+ONCE_FIXED = {
+    "enhanced": True,
+    "texture": False,
+    "activation": "sigmoid",
+    "encoder": "shared",
+    "decoder_width": 1,
+    "dropout": 0.0,
+}
 
 
 def complete_network(network: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,12 +137,14 @@ def _crop(settings: Mapping[str, Any], mark: Callable[[str], str]) -> str:
         "none": "left as they were",
     }
     low, high = settings["window_hu"]
+    texture = settings["texture"]
     return (
         f"CT and SPECT were resampled to {settings['spacing_mm']:g} mm{mark('crop.spacing_mm')} and cropped to the "
         "lungs "
         f"with a margin of {settings['margin_mm']:g} mm. CT contrast was enhanced by "
-        f"{settings['enhance'].replace('_', ' ')}{mark('crop.enhance')} in the window {low:g} to {high:g} HU. SPECT "
-        "was "
+        f"{settings['enhance'].replace('_', ' ')}{mark('crop.enhance')} in the window {low:g} to {high:g} HU; the "
+        f"shares of CT voxels below {texture['low_hu']:g} and above {texture['high_hu']:g} HU and their standard "
+        f"deviation within each voxel{mark('crop.texture')} were kept beside it. SPECT was "
         f"divided by {references[spect['reference']]}{mark('crop.spect')} and limited to 0 to 1; before that, clumps "
         "of "
         f"tracer with a contrast above {spots['contrast']:g} and at most {spots['max_ml']:g} mL were "

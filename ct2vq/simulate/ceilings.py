@@ -42,7 +42,7 @@ from ct2vq.files import read_json, replacing
 from ct2vq.inputs import CroppedCase
 from ct2vq.lungs import SIDES, bounding_box, normalised_position, smooth_in_lungs
 from ct2vq.split import assign_folds
-from ct2vq.volume import read_volume, resample, to_array
+from ct2vq.volume import read_volume, resample, to_array, to_components
 
 #: truth volumes that are arms
 CEILINGS = {"noise_ceiling": "system", "visible_ceiling": "visible_system"}
@@ -99,7 +99,8 @@ def read_known_case(folder: Path, settings: Mapping[str, Any]) -> KnownCase:
     facts, lungs = read_json(truth / "truth.json"), read_volume(truth / "lungs.nii.gz")
     with tempfile.TemporaryDirectory() as temporary:
         volumes = {name: _converted(folder, name, Path(temporary), settings) for name in ("ct", *TARGETS)}
-    ct, enhanced, grid, _record = crop_ct(volumes["ct"], lungs, settings["crop"])
+    small = crop_ct(volumes["ct"], lungs, settings["crop"])
+    grid = small.lungs
     at = LungInterpolator(lungs, grid)
     displacement = at(read_volume(truth / "ct_to_spect_displacement.nii.gz"))
     names = [f"{target}_{kind}" for target in TARGETS for kind in CEILINGS.values()]
@@ -112,7 +113,15 @@ def read_known_case(folder: Path, settings: Mapping[str, Any]) -> KnownCase:
         measured = name in TARGETS
         images[name] = normalise_spect(image, labels > 0, spacing, settings["crop"]["spect"] if measured else known)[0]
     targets = {target: images.pop(target) for target in TARGETS}
-    cropped = CroppedCase(folder.name, to_array(ct), to_array(enhanced), labels, spacing, targets)
+    cropped = CroppedCase(
+        folder.name,
+        to_array(small.ct),
+        to_array(small.enhanced),
+        to_components(small.texture),
+        labels,
+        spacing,
+        targets,
+    )
     return KnownCase(cropped, images)
 
 

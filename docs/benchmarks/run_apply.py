@@ -109,7 +109,7 @@ def _untrained(folder: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from ct2vq.inputs import ct_channels
+    from ct2vq.inputs import channels
     from ct2vq.networks.build import build_network
 
     config = complete_config({"study": "benchmark"})
@@ -118,7 +118,7 @@ def _untrained(folder: Path) -> Path:
         "kind": model["kind"],
         "targets": model["targets"],
         "network": model["network"],
-        "in_channels": ct_channels(model["network"]) + 3 * model["network"]["coordinates"],
+        "in_channels": channels(model["network"]),
         **{block: config[block] for block in ("convert", "segment", "crop")},
         "simulated": True,
     }

@@ -31,7 +31,7 @@ from machine import describe_machine  # noqa: E402
 
 from ct2vq.config import complete_config, is_network  # noqa: E402
 from ct2vq.files import write_json, write_tsv  # noqa: E402
-from ct2vq.inputs import ct_channels  # noqa: E402
+from ct2vq.inputs import channels  # noqa: E402
 from ct2vq.losses import lung_loss  # noqa: E402
 from ct2vq.networks.build import build_network  # noqa: E402
 from ct2vq.networks.cost import multiply_adds, parameters  # noqa: E402
@@ -73,13 +73,9 @@ def _models() -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any]]:
     return models, config["train"]["loss"]
 
 
-def _channels(model: Mapping[str, Any]) -> int:
-    return ct_channels(model["network"]) + 3 * model["network"]["coordinates"]
-
-
 def _network(model: Mapping[str, Any]) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_network(model["kind"], model["targets"], model["network"], _channels(model))
+    return build_network(model["kind"], model["targets"], model["network"], channels(model["network"]))
 
 
 def _sizes(models: Mapping[str, Mapping[str, Any]]) -> Iterator[list[Any]]:
@@ -112,7 +108,7 @@ def _step(
     loss: Mapping[str, Any],
 ) -> float:
     (size, batch), generator = sizes, torch.Generator().manual_seed(1)
-    image = torch.rand((batch, _channels(model), size, size, size), generator=generator)
+    image = torch.rand((batch, channels(model["network"]), size, size, size), generator=generator)
     truth = torch.rand((batch, len(model["targets"]), size, size, size), generator=generator)
     lungs = torch.ones((batch, 1, size, size, size))
     start = time.process_time()

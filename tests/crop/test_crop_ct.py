@@ -46,8 +46,9 @@ def surface_points(lungs: sitk.Image) -> np.ndarray:
 @given(SEEDS)
 def test_cropping_keeps_the_lungs_of_an_oblique_ct(seed: int) -> None:
     lungs = oblique_lungs(seed)
-    small_ct, enhanced, small_lungs, record = crop_ct(ct_of(lungs), lungs, CROP)
-    for image in (enhanced, small_lungs):
+    cropped = crop_ct(ct_of(lungs), lungs, CROP)
+    small_ct, small_lungs, record = cropped.ct, cropped.lungs, cropped.record
+    for image in (cropped.enhanced, cropped.texture, small_lungs):
         require_same_grid(small_ct, image, "ct", "other")
     assert small_ct.GetSpacing() == (12.0,) * 3
     assert all(n % 4 == 0 for n in small_ct.GetSize())
@@ -98,13 +99,14 @@ def test_what_lies_beyond_the_ct_is_air_and_reported() -> None:
     labels = to_array(lungs)
     box = [np.flatnonzero((labels > 0).any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
     cut = lungs[tuple(slice(int(b[0]), int(b[-1]) + 1) for b in reversed(box))]
-    small_ct, _, _, record = crop_ct(ct_of(cut), cut, CROP)
+    cropped = crop_ct(ct_of(cut), cut, CROP)
+    small_ct, record = cropped.ct, cropped.record
     assert record["beyond_ct_fraction"] > 0.1
     assert record["warnings"][0].startswith("W901 ")
     assert to_array(small_ct).min() == AIR_HU
     share = (to_array(small_ct) == AIR_HU).mean()
     assert share == pytest.approx(record["beyond_ct_fraction"], abs=0.1)
-    _, _, _, inner = crop_ct(ct_of(lungs), lungs, CROP | {"margin_mm": 0, "multiple": 1})
+    inner = crop_ct(ct_of(lungs), lungs, CROP | {"margin_mm": 0, "multiple": 1}).record
     assert inner["beyond_ct_fraction"] < record["beyond_ct_fraction"]
 
 
@@ -112,7 +114,7 @@ def test_the_record_is_enough_to_go_back(tmp_path: Path) -> None:
     lungs = oblique_lungs(3)
     write_volume(ct_of(lungs), tmp_path / "ct.nii.gz")
     write_volume(lungs, tmp_path / "lungs.nii.gz")
-    outputs = {name: tmp_path / "crop" / f"{name}.nii.gz" for name in ("ct", "enhanced", "lungs")}
+    outputs = {name: tmp_path / "crop" / f"{name}.nii.gz" for name in ("ct", "enhanced", "texture", "lungs")}
     outputs["record"] = tmp_path / "crop" / "crop.json"
     crop_case(tmp_path / "ct.nii.gz", tmp_path / "lungs.nii.gz", outputs, CROP)
     record = read_json(outputs["record"])
@@ -152,7 +154,7 @@ def test_lungs_that_no_grid_can_hold(tmp_path: Path, code: str, labels, changes:
 def test_one_lung_is_accepted_as_the_segmentation_did() -> None:
     lungs = oblique_lungs(1)
     left = from_array(np.where(to_array(lungs) == 2, 2, 0).astype(np.uint8), lungs)
-    small = crop_ct(ct_of(left), left, CROP)[2]
+    small = crop_ct(ct_of(left), left, CROP).lungs
     assert np.unique(to_array(small)).tolist() == [0, 2]
 
 

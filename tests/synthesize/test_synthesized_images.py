@@ -86,9 +86,9 @@ def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path, cropped_case: Pa
 
 def test_a_mirror_average_answers_a_mirrored_ct_with_the_mirrored_image(tmp_path: Path, cropped_case: Path) -> None:
     case = read_cropped_case(cropped_case, ())
-    hu, enhanced = (values[:, :, ::-1].copy() for values in (case.hu, case.enhanced))
+    hu, enhanced, texture = (values[..., ::-1].copy() for values in (case.hu, case.enhanced, case.texture))
     lungs = np.where(case.inside, 3 - case.lungs, 0)[:, :, ::-1].astype(np.uint8)  # the right lung becomes the left
-    turned = replace(case, hu=hu, enhanced=enhanced, lungs=lungs)
+    turned = replace(case, hu=hu, enhanced=enhanced, texture=texture, lungs=lungs)
     plain, averaged = (write_network(tmp_path / f"{m}", network={"mirror_average": m}) for m in (False, True))
     for target in TARGETS:
         there, back = (

@@ -17,6 +17,8 @@ from ct2vq.synthesize.header import read_header
 from ct2vq.synthesize.predict import predict
 from ct2vq.synthesize.views import View, views_of
 
+#: arrays that networks read
+PLANES = ("hu", "enhanced", "texture", "lungs")
 MIRRORED = {"mirrored": True}
 
 
@@ -37,7 +39,7 @@ def test_images_are_the_mean_over_shifts_put_back(tmp_path: Path, cropped_case: 
     steps = [(0, 0, 0), *(tuple(step * (axis == n) for n in range(3)) for axis in range(3) for step in (1, -1))]
     seen = []
     for step in steps:
-        arrays = {name: np.roll(getattr(case, name), step, (0, 1, 2)) for name in ("hu", "enhanced", "lungs")}
+        arrays = {name: np.roll(getattr(case, name), step, (-3, -2, -1)) for name in PLANES}
         images = predict(weights, replace(case, **arrays), "cpu", SYNTHESIZE)
         seen.append({t: np.roll(image, [-one for one in step], (0, 1, 2)) for t, image in images.items()})
     for target, image in averaged.items():

@@ -42,7 +42,7 @@ def test_what_is_written(finished: dict[str, Path], cohort) -> None:
     assert (record["resumed_at_epoch"], record["fold"], record["simulated"]) == (0, 1, True)
     header = read_header(finished["weights"])
     assert header["targets"] == list(TARGETS)
-    assert header["in_channels"] == 5
+    assert header["in_channels"] == 8
     assert header["crop"]["window_hu"] == CROP["window_hu"]
 
 

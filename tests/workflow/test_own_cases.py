@@ -50,7 +50,7 @@ def converted(checkout: Study, finished: Study, tmp_path_factory: pytest.TempPat
 def test_good_cases_reach_the_networks_grid(converted, finished):
     study, _ = converted
     crops = {case: {path.name for path in files_under(study.path(f"results/crop/{case}"))} for case in GOOD}
-    of_every_case = {"ct.nii.gz", "ct_enhanced.nii.gz", "lungs.nii.gz", "crop.json"}
+    of_every_case = {"ct.nii.gz", "ct_enhanced.nii.gz", "ct_texture.nii.gz", "lungs.nii.gz", "crop.json"}
     both = {f"{target}{end}" for target in ("perfusion", "ventilation") for end in (".nii.gz", ".json")}
     assert crops["no-camera-ct"] == of_every_case | both
     assert crops["no-ventilation"] == of_every_case | {name for name in both if name.startswith("perfusion")}

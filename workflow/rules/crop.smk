@@ -1,4 +1,4 @@
-# crop: the network's grid round the lungs, enhanced CT, normalised SPECT; crop.json holds the way back.
+# crop: the network's grid round the lungs, enhanced CT, texture, normalised SPECT; crop.json holds the way back.
 
 
 rule crop:
@@ -8,6 +8,7 @@ rule crop:
     output:
         ct="results/crop/{case}/ct.nii.gz",
         enhanced="results/crop/{case}/ct_enhanced.nii.gz",
+        texture="results/crop/{case}/ct_texture.nii.gz",
         lungs="results/crop/{case}/lungs.nii.gz",
         record="results/crop/{case}/crop.json",
     log:

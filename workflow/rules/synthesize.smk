@@ -6,6 +6,7 @@ rule synthesize:
         unpack(weights_without),
         ct="results/crop/{case}/ct.nii.gz",
         enhanced="results/crop/{case}/ct_enhanced.nii.gz",
+        texture="results/crop/{case}/ct_texture.nii.gz",
         lungs="results/crop/{case}/lungs.nii.gz",
         ct_lungs="results/segment/{case}/ct_lungs.nii.gz",
     output:

@@ -18,9 +18,10 @@ from ct2vq.evaluate.images import CaseImages
 from ct2vq.evaluate.regions import CORE, Regions, core_of
 from ct2vq.evaluate.truth import TRUTHS
 from ct2vq.files import read_json, replacing
+from ct2vq.inputs import CT_FILES
 from ct2vq.names import LUNGS, SPECT
 from ct2vq.simulate import ceilings
-from ct2vq.volume import from_array, make_grid, write_volume
+from ct2vq.volume import from_array, from_components, make_grid, write_volume
 
 #: regions in which images are scored
 REGIONS = (LUNGS, CORE)
@@ -102,7 +103,7 @@ class Study:
 
     def images(self, case: str) -> list[Path]:
         """The cropped images of a case."""
-        return [self.crop(case) / f"{name}.nii.gz" for name in ("ct", "ct_enhanced", "lungs", *TARGETS)]
+        return [self.crop(case) / f"{name}.nii.gz" for name in (*CT_FILES, *TARGETS)]
 
     def known(self, case: str) -> Path:
         """What a case's images are compared with (`CaseImages`)."""
@@ -131,6 +132,7 @@ def _keep(study: Study, case: str) -> None:
     cropped = found.cropped
     grid = make_grid(cropped.lungs.shape[::-1], [cropped.spacing_mm] * 3, (0.0, 0.0, 0.0))
     arrays = {"ct": cropped.hu, "ct_enhanced": cropped.enhanced, "lungs": cropped.lungs, **cropped.targets}
+    write_volume(from_components(cropped.texture, grid), study.crop(case) / "ct_texture.nii.gz")
     for name, array in arrays.items():
         write_volume(from_array(array, grid), study.crop(case) / f"{name}.nii.gz")
     images = {(SPECT, target): image for target, image in cropped.targets.items()}
