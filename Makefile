@@ -107,7 +107,7 @@ define trainings
 	$(BIN)/python docs/make_benchmarks.py
 endef
 
-bench-augmentation: $(READY)  ## whether longer trainings need more augmentation, on other patients (the same variables; an hour): docs/benchmarks/train_augmentation_3.tsv and _9.tsv
+bench-augmentation: $(READY)  ## what textures, augmentation and longer trainings are worth, on other patients (the same variables; an hour): docs/benchmarks/train_augmentation_3.tsv and _9.tsv
 	$(call trainings,bench-augmentation,train_augmentation_3,3,1 --folds 1)
 	$(call trainings,bench-augmentation,train_augmentation_9,9,1 --folds 1 --state $(STUDY)/bench-augmentation-9)
 

@@ -109,7 +109,8 @@ def _trials_file(options: argparse.Namespace) -> Path:
 
 def _key(study: Study, minutes: float) -> str:
     """Of all that decides a trial: settings, cases, minutes and code."""
-    settings = {name: study.config[name] for name in ("models", "train", "crop", "split", "seed", "simulate")}
+    names = ("models", "train", "synthesize", "crop", "split", "seed", "simulate")
+    settings = {name: study.config[name] for name in names}
     text = json.dumps([settings, COHORT_VERSION, minutes, code_digest("scripts/train.py")], sort_keys=True)
     return sha256_text(text)[:16]
 
