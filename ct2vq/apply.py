@@ -16,26 +16,23 @@ import SimpleITK as sitk
 
 from ct2vq.config import complete_config, completed_block
 from ct2vq.convert import convert_ct
-from ct2vq.crop.ct import AIR_HU, crop_case
+from ct2vq.crop.ct import crop_case
 from ct2vq.crop.restore import WayBack
 from ct2vq.digests import folder_digest
 from ct2vq.errors import Ct2vqError, SegmentationError
 from ct2vq.files import sha256_file, write_json
 from ct2vq.inputs import CroppedCase, read_cropped_case
-from ct2vq.lungs import grid_around
 from ct2vq.segment import Backend, segment_case
 from ct2vq.segment.own import frame_of_folder
 from ct2vq.synthesize.header import label_of, read_header, spread_label
 from ct2vq.synthesize.predict import mean_images, predict_all
 from ct2vq.synthesize.uncertainty import dropout_spread, fold_spread, joined_spread
-from ct2vq.volume import read_volume, resample, write_volume
+from ct2vq.volume import read_volume, write_volume
 
 logger = logging.getLogger(__name__)
 
 #: as `folder_digest` gives it
 _DIGEST = re.compile("[0-9a-f]{16}")
-#: voxels of the figure's volumes, about its pixels, and how far they go beyond the lungs
-_FIGURE_MM, _FIGURE_MARGIN_MM = 1.5, 26.0
 
 
 def apply_model(
@@ -254,31 +251,22 @@ def _draw(
     simulated: bool,
     figure: Path,
 ) -> Path:
-    """The figure, from volumes of its own resolution: those of a large CT take it a minute and 4 GB."""
-    from ct2vq.panels import draw_case
+    from ct2vq.panels import draw_images
 
     settings = complete_config({"study": "apply"})
-    grid = grid_around(volumes["lungs"], _FIGURE_MM, _FIGURE_MARGIN_MM)
-    lungs = resample(volumes["lungs"], grid, linear=False)
-    way_back = WayBack(network_grid, lungs)
-    with tempfile.TemporaryDirectory() as folder:
-        shown = {name: Path(folder) / f"{name}.nii.gz" for name in ("ct", "lungs", *images)}
-        write_volume(resample(volumes["ct"], grid, outside=AIR_HU), shown["ct"])
-        write_volume(lungs, shown["lungs"])
-        for target, image in images.items():
-            write_volume(way_back(image), shown[target])
-        draw_case(
-            {f"{model}_{target}": shown[target] for target in images},
-            shown["ct"],
-            shown["lungs"],
-            figure,
-            case="CT without SPECT",
-            diagnosis="",
-            labels={model: model.replace("_", " ")},
-            networks=[model],
-            arms={model: dict.fromkeys(images, model)},
-            defects=settings["evaluate"]["defects"],
-            simulated=simulated,
-            figure=settings["report"]["figure"],
-        )
+    draw_images(
+        {f"{model}_{target}": image for target, image in images.items()},
+        volumes["ct"],
+        volumes["lungs"],
+        network_grid,
+        figure,
+        case="CT without SPECT",
+        diagnosis="",
+        labels={model: model.replace("_", " ")},
+        networks=[model],
+        arms={model: dict.fromkeys(images, model)},
+        defects=settings["evaluate"]["defects"],
+        simulated=simulated,
+        figure=settings["report"]["figure"],
+    )
     return figure

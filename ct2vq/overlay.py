@@ -17,29 +17,20 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.colors import Colormap
 from matplotlib.lines import Line2D
 
 from ct2vq.config import TARGETS
 from ct2vq.figures import TARGET_NAMES, colour_map, new_figure
 from ct2vq.files import read_json
-from ct2vq.panels import (
-    AIR_HU,
-    PERCENTILE,
-    PIXEL_MM,
-    PLANES,
-    SCALE_LABEL,
-    Plane,
-    contour,
-    planes_through,
-    show_plane,
-    windowed,
-)
+from ct2vq.panels import AIR_HU, PIXEL_MM, PLANES, Plane, planes_through, windowed
 from ct2vq.registrations import TARGET_LETTERS, change
+from ct2vq.sheet import colour_bar, new_sheet, outline, show
 from ct2vq.volume import read_volume
 
+#: SPECT is shown relative to this percentile in the lungs, as it is normalised for the networks
+PERCENTILE = 99.0
+SCALE_LABEL = "relative to the 99th percentile in the lungs"
 LUNG_COLOUR = "#56e0ff"
 ACTIVITY_COLOUR = "#ffb000"
 FLAG_COLOUR = "#a33c00"
@@ -105,7 +96,7 @@ def draw_registration(
     planes = planes_through(lung_image, tuple(PLANES))
     transforms = (None, transform)
     fixed = [windowed(plane.cut(ct_image, outside=AIR_HU), figure["lung_window"]) for plane in planes]
-    inside = [plane.cut(sitk.Cast(lung_image > 0, sitk.sitkFloat64)) for plane in planes]
+    inside = [plane.turned(plane.share(lung_image)) for plane in planes]
     spects = {
         name: _relative(read_volume(images[name]), transforms, planes, inside) for name in TARGETS if name in images
     }
@@ -199,13 +190,12 @@ def _draw(
     head = TITLE_IN + FLAG_LINE_IN * max(0, len(lines) - 2) + HEADING_IN
     height = head + sum(plane.size_mm[1] * scale + GAP_IN for plane in planes) + FOOT_IN
     with new_figure(output, (width, height), figure) as drawing:
-        _write_head(drawing, title, lines)
-        left = LEFT_IN
-        for group in groups:
-            _draw_group(drawing, group, planes, left, height - head, scale)
-            left += 2 * COLUMN_IN + GAP_IN + GROUP_GAP_IN
-        _row_names(drawing, planes, height - head, scale)
-        _foot(drawing, groups, colour_map(figure["colour_map"]))
+        sheet = new_sheet(drawing)
+        _write_head(sheet, width, title, lines)
+        for number, group in enumerate(groups):
+            _draw_group(sheet, group, planes, LEFT_IN + number * (2 * COLUMN_IN + GAP_IN + GROUP_GAP_IN), head, scale)
+        _row_names(sheet, planes, head, scale)
+        _foot(sheet, (width, height), groups, colour_map(figure["colour_map"]))
 
 
 def _head_lines(qc: Mapping[str, Any], width: float) -> list[tuple[str, str]]:
@@ -218,58 +208,44 @@ def _head_lines(qc: Mapping[str, Any], width: float) -> list[tuple[str, str]]:
     return lines
 
 
-def _write_head(drawing: Figure, title: str, lines: Sequence[tuple[str, str]]) -> None:
-    height = drawing.get_size_inches()[1]
-    drawing.text(0.5, 1 - 0.09 / height, title, ha="center", va="top", fontsize=11.5, weight="bold")
+def _write_head(sheet: Axes, width: float, title: str, lines: Sequence[tuple[str, str]]) -> None:
+    centred = {"ha": "center", "va": "top"}
+    sheet.text(width / 2, 0.09, title, fontsize=11.5, weight="bold", **centred)
     for number, (line, colour) in enumerate(lines):
-        y = 1 - (0.32 + number * FLAG_LINE_IN) / height
-        drawing.text(0.5, y, line, ha="center", va="top", fontsize=7.6, color=colour)
+        sheet.text(width / 2, 0.32 + number * FLAG_LINE_IN, line, fontsize=7.6, color=colour, **centred)
 
 
-def _draw_group(drawing: Figure, group: Group, planes: Sequence[Plane], left: float, top: float, scale: float) -> None:
-    width, height = drawing.get_size_inches()
+def _draw_group(sheet: Axes, group: Group, planes: Sequence[Plane], left: float, top: float, scale: float) -> None:
     middle = left + COLUMN_IN + GAP_IN / 2
-    drawing.text(
-        middle / width, (top + 0.24) / height, group.heading, ha="center", va="bottom", fontsize=8.6, weight="bold"
-    )
+    sheet.text(middle, top - 0.24, group.heading, ha="center", va="bottom", fontsize=8.6, weight="bold")
     for column, when in enumerate(("before", "after")):
-        start, y = left + column * (COLUMN_IN + GAP_IN), top
+        start, y = left + column * (COLUMN_IN + GAP_IN), top + GAP_IN
         for number, plane in enumerate(planes):
             wide, tall = (side * scale for side in plane.size_mm)
-            y -= tall + GAP_IN
             box = (start + (COLUMN_IN - wide) / 2, y, wide, tall)
-            axes = drawing.add_axes([value / size for value, size in zip(box, (width, height) * 2, strict=True)])
-            _show(axes, group, column, number, plane, when if number == 0 else "")
+            show(sheet, group.images[column][number], box, "" if number else when, plane.letters)
+            if group.outlines is not None:
+                outline(sheet, group.outlines[column][number], box, group.colour, 0.9)
+            y += tall + GAP_IN
 
 
-def _show(axes: Axes, group: Group, column: int, number: int, plane: Plane, title: str) -> None:
-    show_plane(axes, group.images[column][number], plane, title)
-    if group.outlines is not None:
-        contour(axes, group.outlines[column][number], plane, group.colour, 0.9)
-
-
-def _row_names(drawing: Figure, planes: Sequence[Plane], top: float, scale: float) -> None:
-    width, height = drawing.get_size_inches()
+def _row_names(sheet: Axes, planes: Sequence[Plane], top: float, scale: float) -> None:
     for plane in planes:
         tall = plane.size_mm[1] * scale
-        middle = (top - GAP_IN - tall / 2) / height
-        drawing.text(
-            0.17 / width, middle, plane.name, rotation=90, ha="center", va="center", fontsize=8.6, weight="bold"
-        )
-        top -= tall + GAP_IN
+        middle = top + GAP_IN + tall / 2
+        sheet.text(0.17, middle, plane.name, rotation=90, ha="center", va="center", fontsize=8.6, weight="bold")
+        top += tall + GAP_IN
 
 
-def _foot(drawing: Figure, groups: Sequence[Group], colours: Colormap) -> None:
+def _foot(sheet: Axes, size: tuple[float, float], groups: Sequence[Group], colours: Colormap) -> None:
     """Colour bar of the SPECT and what the lines are."""
-    width, height = drawing.get_size_inches()
-    axes = drawing.add_axes((0.4 / width, 0.36 / height, 3.0 / width, 0.1 / height))
-    bar = drawing.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
-    bar.set_label(f"SPECT, {SCALE_LABEL}", fontsize=7)
-    bar.ax.tick_params(labelsize=6.5, pad=1.5, length=2)
+    width, height = size
+    ticks = {share: f"{share:.1f}" for share in np.linspace(0, 1, 6)}
+    colour_bar(sheet, colours, (0.4, height - 0.46, 3.0, 0.1), ticks, f"SPECT, {SCALE_LABEL}")
     names = {LUNG_COLOUR: "lungs of the CT", ACTIVITY_COLOUR: f"{OUTLINE:.0%} of the SPECT's scale"}
     used = [colour for colour in names if any(group.outlines and group.colour == colour for group in groups)]
     lines = [Line2D([], [], color=colour, linewidth=1.6, label=names[colour]) for colour in used]
-    box = drawing.legend(
+    box = sheet.figure.legend(
         handles=lines, loc="lower right", bbox_to_anchor=(1 - 0.1 / width, 0.1 / height), fontsize=7, ncols=2,
         facecolor="#444444", labelcolor="white", frameon=True, borderaxespad=0,
     )  # fmt: skip

@@ -2,12 +2,12 @@
 
 Every plane is resampled for display onto a grid parallel to the patient's axes (LPS), so the figures are right for any
 direction matrix. Radiological convention: the patient's right is on the left of axial and coronal images, the front is
-up on axial and left on sagittal images, the head is up on coronal and sagittal images.
+up on axial and left on sagittal images, the head is up on coronal and sagittal images. Images of function lie on the
+network's grid and are carried to the planes alone as `ct2vq.crop.restore` carries them to the CT's grid.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +15,29 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.colors import Colormap
 
 from ct2vq.config import TARGETS
+from ct2vq.crop.restore import WayBack
 from ct2vq.errors import Ct2vqError
-from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
+from ct2vq.figures import TARGET_NAMES, colour_map, new_figure
 from ct2vq.metrics.defects import read_rule, relative_to_normal
+from ct2vq.sheet import Box, colour_bar, new_sheet, outline, show
 from ct2vq.volume import corners, from_array, make_grid, read_volume, require_same_grid, resample, to_array
 
 #: finer than the pixels of a figure (350 mm on some 250 pixels)
 PIXEL_MM = 1.0
 MARGIN_MM = 22.0
+#: voxels of the network's grid on both sides of a plane that have a say in it: the spline's and the continuation's
+SLAB_VOXELS = 6
 #: the coronal plane lies behind the lungs' centre by this share of their depth: hila and heart leave more lung there
 POSTERIOR_SHARE = 0.08
-#: SPECT is shown relative to this percentile in the lungs, as it is normalised for the networks
-PERCENTILE = 99.0
-SCALE_LABEL = "relative to the 99th percentile in the lungs"
 #: readable with every common colour blindness: blue below, red above (ColorBrewer, Harrower & Brewer 2003)
 DIFFERENCE_COLOURS = "RdBu_r"
 #: half of the scale of function; in V - Q half of the mean of normal lung, below which a voxel is low
 LARGEST_DIFFERENCE = 0.5
-DIFFERENCES = Normalize(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
+FUNCTION_LABEL = "function, relative to the reference of the normalisation"
 DIFFERENCE_LABEL = "difference: synthesised − SPECT; V − Q relative to normal lung"
 AIR_HU = -1024.0
 #: axes x, y, z of the patient (LPS) that a plane shows as columns and rows, and the letters at its left and right
@@ -48,10 +46,7 @@ PLANES = {
     "coronal": (0, 2, "R", "L"),
     "sagittal": (1, 2, "A", "P"),
 }
-HALO = [patheffects.withStroke(linewidth=1.6, foreground="black")]
-TITLE_IN = 0.38
-HEADER_IN = 0.27
-GAP_IN = 0.05
+TITLE_IN, HEADER_IN, GAP_IN, LEFT_IN, FOOT_IN = 0.38, 0.27, 0.05, 0.37, 0.62
 
 
 @dataclass(frozen=True)
@@ -73,6 +68,11 @@ class Plane:
         size, spacing = self.grid.GetSize(), self.grid.GetSpacing()
         return size[column] * spacing[column], size[row] * spacing[row]
 
+    @property
+    def letters(self) -> tuple[str, str]:
+        """The patient's sides at its left and right."""
+        return PLANES[self.name][2:]
+
     def cut(self, image: sitk.Image, transform: sitk.Transform | None = None, outside: float = 0.0) -> np.ndarray:
         """The image in this plane, rows from top to bottom as it is shown.
 
@@ -83,19 +83,32 @@ class Plane:
         """
         # float64, so that labels and counts of any type are interpolated
         near = image if transform is not None else _slab(image, self.grid)
-        cut = to_array(resample(sitk.Cast(near, sitk.sitkFloat64), self.grid, transform, outside=outside))
-        shown = cut.squeeze(axis=2 - ({0, 1, 2} - set(PLANES[self.name][:2])).pop())
+        return self.turned(to_array(resample(sitk.Cast(near, sitk.sitkFloat64), self.grid, transform, outside=outside)))
+
+    def share(self, labels: sitk.Image) -> np.ndarray:
+        """How much of each voxel of the plane's grid any label fills, interpolated, `(z, y, x)`."""
+        near = sitk.Cast(_slab(labels, self.grid) > 0, sitk.sitkFloat64)
+        return to_array(resample(near, self.grid))
+
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """Values `(z, y, x)` on the plane's grid as rows from top to bottom."""
+        shown = values.squeeze(axis=2 - ({0, 1, 2} - set(PLANES[self.name][:2])).pop())
         return shown if self.name == "axial" else shown[::-1]
 
 
-def _slab(image: sitk.Image, plane: sitk.Image) -> sitk.Image:
+def _slab(image: sitk.Image, plane: sitk.Image, margin: int = 1) -> sitk.Image:
     """The part of a volume that a plane is interpolated from; the volume itself where they do not meet."""
+    return image[_slab_index(image, plane, margin)]
+
+
+def _slab_index(image: sitk.Image, plane: sitk.Image, margin: int) -> tuple[slice, slice, slice]:
+    """Where in a volume, `(x, y, z)`, a plane lies, and so many voxels to both sides."""
     index = np.array([image.TransformPhysicalPointToContinuousIndex(corner) for corner in corners(plane).tolist()])
-    low = np.maximum(np.floor(index.min(axis=0)).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 2, image.GetSize())
+    low = np.maximum(np.floor(index.min(axis=0)).astype(int) - margin, 0)
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + margin + 1, image.GetSize())
     if (low >= high).any():
-        return image
-    return image[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
+        return (slice(None),) * 3
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
 def planes_through(lungs: sitk.Image, names: Sequence[str]) -> list[Plane]:
@@ -104,7 +117,7 @@ def planes_through(lungs: sitk.Image, names: Sequence[str]) -> list[Plane]:
     The coronal plane lies a little behind the centre, the sagittal one in the right lung (label 1) if there is one.
 
     Args:
-        lungs: labels, 1 right and 2 left, any direction matrix.
+        lungs: labels, 1 right and 2 left, any direction matrix; on the network's grid this is quickest.
         names: of `PLANES`.
 
     Raises:
@@ -135,36 +148,115 @@ def _lung_box(lungs: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 @dataclass(frozen=True)
+class View:
+    """A plane with what every image in it has.
+
+    Attributes:
+        plane: the plane.
+        grey: the CT as RGB.
+        inside: share of lung in each pixel.
+        part: the part of the network's grid `(z, y, x)` round the plane.
+        way: carries that part to the plane; None where it has no lung.
+    """
+
+    plane: Plane
+    grey: np.ndarray
+    inside: np.ndarray
+    part: tuple[slice, slice, slice]
+    way: WayBack | None
+
+    @classmethod
+    def of(cls, plane: Plane, ct: sitk.Image, ct_lungs: sitk.Image, lungs: sitk.Image, window: Sequence[float]) -> View:
+        """The view of a CT and its lungs in a plane; `lungs` are those of the network's grid."""
+        share = plane.share(ct_lungs)
+        labels = from_array((share >= 0.5).astype(np.uint8), plane.grid)
+        part = _slab_index(lungs, plane.grid, SLAB_VOXELS)
+        near = lungs[part]
+        grey = windowed(plane.cut(ct, outside=AIR_HU), window)
+        way = WayBack(near, labels) if to_array(near).any() else None
+        return cls(plane, grey, plane.turned(share), part[::-1], way)
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """An image `(z, y, x)` on the network's grid in this plane, rows from top to bottom; 0 outside the lungs."""
+        if self.way is None:
+            return np.zeros(self.inside.shape)
+        return self.plane.turned(to_array(self.way(image[self.part])))
+
+
+@dataclass(frozen=True)
 class Shown:
     """One image of a row.
 
     Attributes:
         title: stands above it.
-        volume: values on the CT's grid.
+        image: values `(z, y, x)` on the network's grid.
         kind: `function` (0..1) or `difference` (about 0, shown up to ± `LARGEST_DIFFERENCE`).
         synthetic: whether a model made it, which is burnt in.
     """
 
     title: str
-    volume: sitk.Image
+    image: np.ndarray
     kind: str
     synthetic: bool
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of images of one plane: the CT first, or nothing; a place may be empty."""
+    """A row of images of one view: the CT first, or nothing; a place may be empty."""
 
     label: str
-    plane: Plane
+    view: View
     with_ct: bool
     images: Sequence[Shown | None]
 
 
+@dataclass(frozen=True)
+class CaseStyle:
+    """How the images of a case style.
+
+    Attributes:
+        figure: the `report.figure` block of the configuration.
+        colours: colour map of each kind of image.
+        simulated: whether the patients are simulated, which is burnt in.
+    """
+
+    figure: Mapping[str, Any]
+    colours: Mapping[str, Colormap]
+    simulated: bool
+
+
 def draw_case(
     images: Mapping[str, str | Path],
-    ct: str | Path,
-    lungs: str | Path,
+    volumes: Mapping[str, str | Path],
+    output: str | Path,
+    **known: Any,
+) -> None:
+    """CT, SPECT and the networks' images of a case, from files.
+
+    Args:
+        images: paths of volumes on the network's grid, 0..1, named `spect_<target>` and `<model>_<target>`.
+        volumes: paths of `ct` (HU), `ct_lungs` (labels on its grid) and `lungs` (labels on the network's grid).
+        output: `*.png`.
+        known: the other arguments of `draw_images`.
+
+    Raises:
+        GeometryError: an image does not lie on the network's grid, or the lungs not on the CT's.
+    """
+    ct, ct_lungs, lungs = (read_volume(volumes[name]) for name in ("ct", "ct_lungs", "lungs"))
+    require_same_grid(ct_lungs, ct, "the lung mask", "the CT")
+    arrays = {}
+    for name, path in images.items():
+        image = read_volume(path)
+        require_same_grid(image, lungs, f"the image {name}", "the lungs")
+        arrays[name] = to_array(image)
+    draw_images(arrays, ct, ct_lungs, lungs, output, **known)
+
+
+def draw_images(
+    images: Mapping[str, np.ndarray],
+    ct: sitk.Image,
+    ct_lungs: sitk.Image,
+    lungs: sitk.Image,
     output: str | Path,
     *,
     case: str,
@@ -179,9 +271,10 @@ def draw_case(
     """CT, SPECT and the networks' images of a case, coronal and axial, with differences, and V - Q.
 
     Args:
-        images: paths of volumes on the CT's grid, named `spect_<target>` (counts) and `<model>_<target>` (0..1).
+        images: `(z, y, x)` on the network's grid, 0..1, named `spect_<target>` and `<model>_<target>`.
         ct: the CT in HU.
-        lungs: labels on the CT's grid.
+        ct_lungs: labels on the CT's grid.
+        lungs: labels on the network's grid.
         output: `*.png`.
         case: its identifier, in the title.
         diagnosis: in the title.
@@ -193,128 +286,99 @@ def draw_case(
         figure: the `report.figure` block of the configuration.
 
     Raises:
-        GeometryError: an image does not lie on the CT's grid.
+        Ct2vqError: no lung voxel.
     """
-    ct_image, lung_image = read_volume(ct), read_volume(lungs)
-    require_same_grid(lung_image, ct_image, "the lung mask", "the CT")
-    planes = planes_through(lung_image, ("coronal", "axial"))
+    planes = planes_through(lungs, ("coronal", "axial"))
+    views = [View.of(plane, ct, ct_lungs, lungs, figure["lung_window"]) for plane in planes]
     names = {"spect": "SPECT"} | {name: labels[name] for name in networks}
-    volumes = {
-        target: {
-            name: _function(images[f"{name}_{target}"], ct_image, lung_image, name)
-            for name in names
-            if f"{name}_{target}" in images
-        }
+    shown = {
+        target: {name: images[f"{name}_{target}"] for name in names if f"{name}_{target}" in images}
         for target in TARGETS
     }
-    rows = [
-        row for target in TARGETS if volumes[target] for row in _target_rows(target, planes, volumes[target], names)
-    ]
-    rows += _vq_rows(
-        volumes, planes[0], {"spect": dict.fromkeys(TARGETS, "spect")} | dict(arms), lung_image, names, defects
-    )
+    rows = [row for target in TARGETS if shown[target] for row in _target_rows(target, views, shown[target], names)]
+    both = {"spect": dict.fromkeys(TARGETS, "spect")} | dict(arms)
+    rows += _vq_rows(shown, views[0], both, to_array(lungs) > 0, names, defects)
     columns = 1 + max(len(row.images) for row in rows)
     simulated_patient = simulated and any(name.startswith("spect_") for name in images)
     title = " · ".join(filter(None, [case, diagnosis, "simulated patient" if simulated_patient else ""]))
-    heights = [row.plane.size_mm for row in rows]
     colours = {"function": colour_map(figure["colour_map"]), "difference": colour_map(DIFFERENCE_COLOURS)}
-    with new_figure(output, _figure_size(heights, columns), figure) as drawing:
-        _title(drawing, title)
-        axes = _image_axes(drawing, heights, columns)
-        for places, row in zip(axes, rows, strict=True):
-            _draw_row(places, row, ct_image, lung_image, simulated, figure, colours)
-        _colour_bars(drawing, colours)
+    _draw_rows(output, rows, columns, title, CaseStyle(figure, colours, simulated))
 
 
 def _target_rows(
-    target: str, planes: Sequence[Plane], volumes: Mapping[str, sitk.Image], names: Mapping[str, str]
+    target: str, views: Sequence[View], images: Mapping[str, np.ndarray], names: Mapping[str, str]
 ) -> list[Row]:
-    """The images of a target in each plane, and what the models' images differ from SPECT by in the first."""
-    rows = [
-        Row(
-            TARGET_NAMES[target],
-            plane,
-            True,
-            [Shown(names[name], volume, "function", name != "spect") for name, volume in volumes.items()],
-        )
-        for plane in planes
-    ]
-    if "spect" not in volumes or len(volumes) < 2:
+    """The images of a target in each view, and what the models' images differ from SPECT by in the first."""
+    function = [Shown(names[name], image, "function", name != "spect") for name, image in images.items()]
+    rows = [Row(TARGET_NAMES[target], view, True, function) for view in views]
+    if "spect" not in images or len(images) < 2:
         return rows
     differences = [
-        None if name == "spect" else Shown(f"{names[name]} − SPECT", volume - volumes["spect"], "difference", True)
-        for name, volume in volumes.items()
+        None if name == "spect" else Shown(f"{names[name]} − SPECT", image - images["spect"], "difference", True)
+        for name, image in images.items()
     ]
-    return [*rows, Row(f"{TARGET_NAMES[target]}, difference", planes[0], False, differences)]
+    return [*rows, Row(f"{TARGET_NAMES[target]}, difference", views[0], False, differences)]
 
 
 def _vq_rows(
-    volumes: Mapping[str, Mapping[str, sitk.Image]],
-    plane: Plane,
+    images: Mapping[str, Mapping[str, np.ndarray]],
+    view: View,
     arms: Mapping[str, Mapping[str, str]],
-    lungs: sitk.Image,
+    inside: np.ndarray,
     names: Mapping[str, str],
     defects: Mapping[str, Any],
 ) -> list[Row]:
     """V - Q of SPECT and of every arm that has both; no row where nobody has."""
-    inside = to_array(lungs) > 0
     shown = []
     for arm, parts in arms.items():
-        pair = {target: volumes[target].get(model) for target, model in parts.items()}
-        if len(pair) < len(TARGETS) or None in pair.values():
+        pair = {target: images[target][model] for target, model in parts.items() if model in images[target]}
+        if len(pair) < len(TARGETS):
             continue
-        relative = relative_to_normal({t: to_array(v) for t, v in pair.items()}, inside, read_rule(defects))
+        relative = relative_to_normal(pair, inside, read_rule(defects))
         if relative.reason:
             continue
-        difference = from_array(np.nan_to_num(relative.difference), lungs)
+        difference = np.nan_to_num(relative.difference)
         shown.append(Shown(f"{names.get(arm, arm.upper())}, V − Q", difference, "difference", arm != "spect"))
-    return [Row("V − Q", plane, False, shown)] if shown else []
+    return [Row("V − Q", view, False, shown)] if shown else []
 
 
-def _function(path: str | Path, ct: sitk.Image, lungs: sitk.Image, name: str) -> sitk.Image:
-    """An image of function on the display scale: SPECT relative to its percentile in the lungs, others as they are."""
-    image = sitk.Cast(read_volume(path), sitk.sitkFloat64)
-    require_same_grid(image, ct, f"the image {Path(path).name} of {name}", "the CT")
-    if name != "spect":
-        return _on_grid(image, ct)
-    scale = float(np.percentile(to_array(image)[to_array(lungs) > 0], PERCENTILE))
-    return _on_grid(image / (scale if scale > 0 else 1.0), ct)
+def _draw_rows(output: str | Path, rows: Sequence[Row], columns: int, title: str, style: CaseStyle) -> None:
+    """All rows at one scale, below each other."""
+    column = min(2.6, 10.6 / columns)
+    scale = column / max(row.view.plane.size_mm[0] for row in rows)
+    tall = [row.view.plane.size_mm[1] * scale for row in rows]
+    size = (0.42 + columns * (column + GAP_IN), TITLE_IN + sum(HEADER_IN + height for height in tall) + FOOT_IN)
+    with new_figure(output, size, style.figure) as drawing:
+        sheet = new_sheet(drawing)
+        sheet.text(size[0] / 2, 0.12, title, ha="center", va="top", fontsize=11.5, weight="bold")
+        top = TITLE_IN
+        for row, height in zip(rows, tall, strict=True):
+            top += HEADER_IN
+            width = row.view.plane.size_mm[0] * scale
+            left = LEFT_IN + (column - width) / 2
+            _draw_row(sheet, row, [(left + n * (column + GAP_IN), top, width, height) for n in range(columns)], style)
+            top += height
+        _colour_bars(sheet, size, style)
 
 
-def _on_grid(image: sitk.Image, ct: sitk.Image) -> sitk.Image:
-    """The image with exactly the CT's header: headers that are the same to a micrometre cannot be subtracted."""
-    image.CopyInformation(ct)
-    return image
-
-
-def _draw_row(
-    places: Sequence[Axes],
-    row: Row,
-    ct: sitk.Image,
-    lungs: sitk.Image,
-    simulated: bool,
-    figure: Mapping[str, Any],
-    colours: Mapping[str, Colormap],
-) -> None:
-    grey = windowed(row.plane.cut(ct, outside=AIR_HU), figure["lung_window"])
-    inside = row.plane.cut(sitk.Cast(lungs > 0, sitk.sitkFloat64))
-    beside = {"rotation": 90, "ha": "right", "va": "center"}
+def _draw_row(sheet: Axes, row: Row, boxes: Sequence[Box], style: CaseStyle) -> None:
+    view, plane = row.view, row.view.plane
+    left, top, _, height = boxes[0]
+    beside = {"rotation": 90, "ha": "right", "va": "center", "weight": "bold"}
+    sheet.text(left - 0.1, top + height / 2, row.label, **beside)
     if row.with_ct:
-        show_plane(places[0], grey, row.plane, f"CT, {row.plane.name}")
-    else:
-        hide_axes(places[0])
-    places[0].text(-0.04, 0.5, row.label, weight="bold", transform=places[0].transAxes, **beside)
-    for axes, image in itertools.zip_longest(places[1:], row.images):
+        show(sheet, view.grey, boxes[0], f"CT, {plane.name}", plane.letters)
+    for box, image in zip(boxes[1:], row.images, strict=False):
         if image is None:
-            hide_axes(axes)
             continue
-        values = row.plane.cut(image.volume)
+        values = view.cut(image.image)
         if image.kind == "difference":
             values = 0.5 + values / (2 * LARGEST_DIFFERENCE)
-        show_plane(axes, in_lungs(grey, values, inside, colours[image.kind]), row.plane, image.title)
-        contour(axes, inside, row.plane, "white" if image.kind == "function" else "black")
+        rgb = in_lungs(view.grey, values, view.inside, style.colours[image.kind])
+        show(sheet, rgb, box, image.title, plane.letters)
+        outline(sheet, view.inside, box, "white" if image.kind == "function" else "black")
         if image.synthetic:
-            _burn_in(axes, simulated)
+            _burn_in(sheet, box, style.simulated)
 
 
 def windowed(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
@@ -336,39 +400,16 @@ def in_lungs(grey: np.ndarray, function: np.ndarray, inside: np.ndarray, colours
     return np.where((inside >= 0.5)[..., None], colours(np.clip(function, 0, 1))[..., :3], grey)
 
 
-def show_plane(axes: Axes, rgb: np.ndarray, plane: Plane, title: str) -> None:
-    """Show an RGB image of a plane in true proportions with the letters of its sides."""
-    width, height = plane.size_mm
-    axes.imshow(rgb, extent=(0, width, height, 0), interpolation="antialiased", aspect="equal")
-    axes.set_title(title, fontsize=8.5, pad=3, y=1.0)  # a place of its own costs no search for one
-    hide_axes(axes)
-    left, right = PLANES[plane.name][2:]
-    for x, letter, side in ((0.02, left, "left"), (0.98, right, "right")):
-        axes.text(
-            x, 0.97, letter, ha=side, va="top", transform=axes.transAxes, color="white", fontsize=8, path_effects=HALO
-        )
-
-
-def contour(axes: Axes, inside: np.ndarray, plane: Plane, colour: str = "white", width: float = 0.6) -> None:
-    """Draw where the share of a structure `(row, column)` passes one half."""
-    if not (inside.min() < 0.5 < inside.max()):
-        return
-    size = plane.size_mm
-    x = (np.arange(inside.shape[1]) + 0.5) * size[0] / inside.shape[1]
-    y = (np.arange(inside.shape[0]) + 0.5) * size[1] / inside.shape[0]
-    axes.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=width)
-
-
-def _burn_in(axes: Axes, simulated: bool) -> None:
+def _burn_in(sheet: Axes, box: Box, simulated: bool) -> None:
     """Say on the image itself what it is, so that a copied image still says it."""
+    left, top, width, height = box
     text = "SYNTHETIC, RESEARCH ONLY" + ("\ntrained on simulated patients" if simulated else "")
-    axes.text(
-        0.5,
-        0.015,
+    sheet.text(
+        left + width / 2,
+        top + 0.985 * height,
         text,
         ha="center",
         va="bottom",
-        transform=axes.transAxes,
         color="white",
         fontsize=5.8,
         linespacing=1.15,
@@ -376,44 +417,16 @@ def _burn_in(axes: Axes, simulated: bool) -> None:
     )
 
 
-def _figure_size(sizes: Sequence[tuple[float, float]], columns: int) -> tuple[float, float]:
-    """Width and height in inches of a figure of images, a row for each size (width, height in mm), below the title."""
-    column = _column_inches(columns)
-    scale = column / max(width for width, _ in sizes)
-    height = TITLE_IN + sum(HEADER_IN + tall * scale for _, tall in sizes) + 0.62
-    return 0.42 + columns * (column + GAP_IN), height
-
-
-def _column_inches(columns: int) -> float:
-    return min(2.6, 10.6 / columns)
-
-
-def _image_axes(drawing: Figure, sizes: Sequence[tuple[float, float]], columns: int) -> list[list[Axes]]:
-    """Axes for rows of images, all at one scale."""
-    width, height = drawing.get_size_inches()
-    column = _column_inches(columns)
-    scale = column / max(size[0] for size in sizes)
-    rows, top = [], height - TITLE_IN
-    for wide, tall in sizes:
-        top -= HEADER_IN + tall * scale
-        offset = 0.37 + (column - wide * scale) / 2
-        boxes = [(offset + number * (column + GAP_IN), top, wide * scale, tall * scale) for number in range(columns)]
-        rows.append([drawing.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes])
-    return rows
-
-
-def _title(drawing: Figure, title: str) -> None:
-    height = drawing.get_size_inches()[1]
-    drawing.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", fontsize=11.5, weight="bold")
-
-
-def _colour_bars(drawing: Figure, colours: Mapping[str, Colormap]) -> None:
-    width, height = drawing.get_size_inches()
-    scales = {"function": (Normalize(0, 1), SCALE_LABEL), "difference": (DIFFERENCES, DIFFERENCE_LABEL)}
-    bar_width = min(3.8, 0.42 * width)
-    for (kind, (scale, label)), centre in zip(scales.items(), (0.27, 0.75), strict=True):
-        place = ((centre * width - bar_width / 2) / width, 0.42 / height, bar_width / width, 0.11 / height)
-        axes = drawing.add_axes(place)
-        bar = drawing.colorbar(ScalarMappable(scale, colours[kind]), cax=axes, orientation="horizontal")
-        bar.set_label(label, fontsize=7.5)
-        bar.ax.tick_params(labelsize=7.5)
+def _colour_bars(sheet: Axes, size: tuple[float, float], style: CaseStyle) -> None:
+    width, height = size
+    bar = min(3.8, 0.42 * width)
+    steps = np.linspace(0, 1, 6)
+    scales = {
+        "function": ({share: f"{share:.1f}" for share in steps}, FUNCTION_LABEL),
+        "difference": (
+            {share: f"{(2 * share - 1) * LARGEST_DIFFERENCE:.1f}".replace("-", "−") for share in steps},
+            DIFFERENCE_LABEL,
+        ),
+    }
+    for (kind, (ticks, words)), centre in zip(scales.items(), (0.27, 0.75), strict=True):
+        colour_bar(sheet, style.colours[kind], (centre * width - bar / 2, height - 0.53, bar, 0.11), ticks, words)

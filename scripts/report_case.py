@@ -16,12 +16,14 @@ if __name__ == "__main__":
 
     with stage(snakemake.log[0]):
         from ct2vq.panels import draw_case
+        from ct2vq.report.volumes import write_viewer_volumes
 
-        images = dict(snakemake.input.items())
+        known = ("ct", "ct_lungs", "lungs", "network_ct")
+        files = dict(snakemake.input.items())
+        images = {name: path for name, path in files.items() if name not in known}
         draw_case(
-            {name: path for name, path in images.items() if name not in ("ct", "lungs")},
-            images["ct"],
-            images["lungs"],
+            images,
+            files,
             snakemake.output.panel,
             case=snakemake.wildcards.case,
             diagnosis=snakemake.params.diagnosis,
@@ -32,3 +34,4 @@ if __name__ == "__main__":
             simulated=snakemake.params.simulated,
             figure=snakemake.params.figure,
         )
+        write_viewer_volumes(files["network_ct"], images, snakemake.output.volumes, case=snakemake.wildcards.case)

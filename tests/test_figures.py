@@ -159,7 +159,8 @@ def draw_case(files: dict[str, str], output: str, images: dict[str, str], **chan
         "figure": FIGURE,
     }
     settings |= changes
-    panels.draw_case(images, files["ct"], files["lungs"], output, case="sim001", diagnosis="normal", **settings)
+    volumes = {"ct": files["ct"], "ct_lungs": files["lungs"], "lungs": files["lungs"]}
+    panels.draw_case(images, volumes, output, case="sim001", diagnosis="normal", **settings)
     return np.asarray(Image.open(output).convert("RGB"))
 
 
@@ -182,7 +183,7 @@ def test_case_panel_has_rows_for_the_targets_it_has(files: dict[str, str], tmp_p
 def test_synthetic_images_say_so(files: dict[str, str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[bool] = []
     burn_in = panels._burn_in
-    monkeypatch.setattr(panels, "_burn_in", lambda axes, simulated: (said.append(simulated), burn_in(axes, simulated)))
+    monkeypatch.setattr(panels, "_burn_in", lambda *given: (said.append(given[-1]), burn_in(*given)))
     images = {"spect_perfusion": files["counts"]} | {f"{m}_perfusion": files["made"] for m in NETWORKS}
     draw_case(files, tmp_path / "a.png", images)
     assert said == [True] * 6, "two networks in two planes and their differences, never the SPECT"

@@ -569,24 +569,16 @@ def uncertain_models():
     return [name for name in NETWORKS if MODELS[name]["network"].get("dropout")]
 
 
-def case_images(wildcards, real, made):
-    """Real and synthesised images of a case for the targets it has, named `spect_<target>` and `<model>_<target>`."""
-    images = {}
-    for target in COHORT[wildcards.case].targets:
-        images[f"spect_{target}"] = real.format(case=wildcards.case, target=target)
+def network_images(wildcards):
+    """A case's images on the network's grid for the targets it has, named `spect_<target>` and `<model>_<target>`."""
+    case, images = wildcards.case, {}
+    for target in COHORT[case].targets:
+        images[f"spect_{target}"] = f"results/crop/{case}/{target}.nii.gz"
         for model in models_for({"models": MODELS}, target):
-            images[f"{model}_{target}"] = made.format(
-                case=wildcards.case, model=model, target=target
+            images[f"{model}_{target}"] = (
+                f"results/synthesize/{case}/{model}/{target}_network.nii.gz"
             )
     return images
-
-
-def network_images(wildcards):
-    return case_images(
-        wildcards,
-        "results/crop/{case}/{target}.nii.gz",
-        "results/synthesize/{case}/{model}/{target}_network.nii.gz",
-    )
 
 
 def evaluated_regions(wildcards):
@@ -618,14 +610,6 @@ BESIDE_FIGURES = [
     *(f".{name}" for name in config["report"]["figure"]["vector_formats"]),
     ".tsv",
 ]
-
-
-def ct_images(wildcards):
-    return case_images(
-        wildcards,
-        "results/register/{case}/{target}.nii.gz",
-        "results/synthesize/{case}/{model}/{target}.nii.gz",
-    )
 
 
 #: models that are compared with each other, by target

@@ -1,8 +1,7 @@
 """The figure of a case's normalised SPECT: before beside after the handling of hot spots, and the histograms.
 
 Planes run through the hottest of the hot spots, or through the lungs' centre where there is none. Geometry and
-convention are those of `ct2vq.panels`. All images lie on one sheet, axes that measure inches: axes cost more than what
-is drawn in them.
+convention are those of `ct2vq.panels`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from matplotlib.figure import Figure
 
 from ct2vq.config import TARGETS
 from ct2vq.crop.spect import carry_spect
-from ct2vq.figures import TARGET_NAMES, colour_map, hide_axes, new_figure
+from ct2vq.figures import TARGET_NAMES, colour_map, new_figure
 from ct2vq.files import read_json
-from ct2vq.panels import AIR_HU, HALO, PLANES, Plane, in_lungs, planes_through, windowed
+from ct2vq.panels import AIR_HU, Plane, in_lungs, planes_through, windowed
+from ct2vq.sheet import colour_bar, new_sheet, outline, show
 from ct2vq.volume import from_array, make_grid, read_volume, to_array
 
 PLANE_NAMES = ("coronal", "axial")
@@ -32,7 +32,6 @@ HISTOGRAM_END = 2.5
 #: powers of ten that the histogram leaves free above its highest bin, and below one voxel
 DECADES_ROOM, DECADES_BELOW = 0.15, 0.15
 WIDTH_IN, TITLE_IN, HEADING_IN, LEFT_IN, GAP_IN, FOOT_IN = 10.4, 0.34, 0.44, 0.34, 0.05, 0.7
-LINE = {"color": "#333333", "linewidth": 0.8}
 #: of the four images; the histogram takes the rest
 IMAGES_IN = 7.0
 
@@ -76,22 +75,15 @@ def draw_normalisation(
     scale = (IMAGES_IN - 3 * GAP_IN) / (2 * sum(widths))
     height = max(plane.size_mm[1] for plane in planes[0]) * scale + HEADING_IN
     with new_figure(output, (WIDTH_IN, TITLE_IN + len(rows) * height + FOOT_IN), figure) as drawing:
-        sheet = _sheet(drawing)
+        sheet = new_sheet(drawing)
         sheet.text(WIDTH_IN / 2, 0.1, f"{case} · normalised SPECT", ha="center", va="top", weight="bold")
         for number, (row, cuts) in enumerate(zip(rows, planes, strict=True)):
             top = TITLE_IN + number * height
             _draw_images(sheet, row, cuts, ct, lungs, colours, figure["lung_window"], top, scale)
             _draw_histogram(drawing, row, lungs, top, height)
-        _colour_bar(sheet, colours)
-
-
-def _sheet(drawing: Figure) -> Axes:
-    """Axes that cover the figure and measure inches from its top left corner."""
-    width, height = drawing.get_size_inches()
-    sheet = drawing.add_axes((0, 0, 1, 1))
-    sheet.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    hide_axes(sheet)
-    return sheet
+        bar = (LEFT_IN + 1.6, drawing.get_size_inches()[1] - 0.5, 3.8, 0.11)
+        words = "relative to the reference in the lungs; line: what hot-spot handling changed"
+        colour_bar(sheet, colours, bar, {share: f"{share:.1f}" for share in np.linspace(0, 1, 6)}, words)
 
 
 def _read(files: Mapping[str, str | Path], target: str, lungs: sitk.Image) -> Normalised:
@@ -132,47 +124,20 @@ def _draw_images(
     scale: float,
 ) -> None:
     left = LEFT_IN
-    share = sitk.Cast(lungs > 0, sitk.sitkFloat32)
     for plane in planes:
-        grey, inside = windowed(plane.cut(ct, outside=AIR_HU), window), plane.cut(share)
+        grey, inside = windowed(plane.cut(ct, outside=AIR_HU), window), plane.turned(plane.share(lungs))
         changed = plane.cut(row.changed)
         width, tall = (length * scale for length in plane.size_mm)
         for title, image in (("before", row.before), ("after", row.after)):
             box = (left, top + HEADING_IN, width, tall)
             rgb = in_lungs(grey, plane.cut(image), inside, colours)
-            sheet.imshow(rgb, extent=_extent(box), interpolation="antialiased", aspect="auto")
-            _name_plane(sheet, plane, f"{plane.name}, {title}", box)
-            _outline(sheet, inside, box, "white", 0.6)
-            _outline(sheet, changed, box, SPOT_COLOUR, 0.9)
+            show(sheet, rgb, box, f"{plane.name}, {title}", plane.letters)
+            outline(sheet, inside, box)
+            outline(sheet, changed, box, SPOT_COLOUR, 0.9)
             left += width + GAP_IN
     middle = top + HEADING_IN + planes[0].size_mm[1] * scale / 2
     name = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "fontsize": 9}
     sheet.text(0.12, middle, TARGET_NAMES[row.target], **name)
-
-
-def _extent(box: Sequence[float]) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of a box given by left, top, width and height."""
-    left, top, width, height = box
-    return left, left + width, top + height, top
-
-
-def _name_plane(sheet: Axes, plane: Plane, title: str, box: Sequence[float]) -> None:
-    """Write the title above an image, and the letters of its sides on it."""
-    left, top, width, _ = box
-    sheet.text(left + width / 2, top - 0.04, title, ha="center", va="bottom", fontsize=8.5)
-    for x, letter, side in zip((0.04, width - 0.04), PLANES[plane.name][2:], ("left", "right"), strict=True):
-        sheet.text(left + x, top + 0.05, letter, ha=side, va="top", color="white", fontsize=8, path_effects=HALO)
-
-
-def _outline(sheet: Axes, share: np.ndarray, box: Sequence[float], colour: str, width: float) -> None:
-    """Draw where the share of a structure `(row, column)` in an image passes one half."""
-    if not (share.min() < 0.5 < share.max()):
-        return
-    left, top, wide, tall = box
-    rows, columns = share.shape
-    x = left + (np.arange(columns) + 0.5) * wide / columns
-    y = top + (np.arange(rows) + 0.5) * tall / rows
-    sheet.contour(x, y, share, levels=[0.5], colors=[colour], linewidths=width)
 
 
 def _draw_histogram(drawing: Figure, row: Normalised, lungs: sitk.Image, top: float, height: float) -> None:
@@ -231,16 +196,3 @@ def _axes(drawing: Figure, left: float, top: float, width: float, height: float)
     return drawing.add_axes(
         (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
     )
-
-
-def _colour_bar(sheet: Axes, colours: Colormap) -> None:
-    left, top, width, height = box = (LEFT_IN + 1.6, sheet.get_ylim()[0] - 0.5, 3.8, 0.11)
-    sheet.imshow(colours(np.linspace(0, 1, 256))[None, :, :3], extent=_extent(box), aspect="auto")
-    # a frame: the bar's upper end is as white as the paper
-    sheet.plot(left + width * np.array([0, 1, 1, 0, 0]), top + height * np.array([0, 0, 1, 1, 0]), **LINE)
-    for share in np.linspace(0, 1, 6):
-        x = left + share * width
-        sheet.plot([x, x], [top + height, top + height + 0.04], **LINE)
-        sheet.text(x, top + height + 0.06, f"{share:.1f}", ha="center", va="top", fontsize=7)
-    words = "relative to the reference in the lungs; line: what hot-spot handling changed"
-    sheet.text(left + width / 2, top + height + 0.2, words, ha="center", va="top", fontsize=7.5)

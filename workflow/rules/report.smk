@@ -3,10 +3,13 @@
 
 rule report_case:
     input:
-        unpack(ct_images),
+        unpack(network_images),
         ct="results/convert/{case}/ct.nii.gz",
-        lungs="results/segment/{case}/ct_lungs.nii.gz",
+        ct_lungs="results/segment/{case}/ct_lungs.nii.gz",
+        lungs="results/crop/{case}/lungs.nii.gz",
+        network_ct="results/crop/{case}/ct.nii.gz",
     output:
+        volumes=directory("results/report/volumes/{case}"),
         panel=report(
             "results/report/figures/cases/{case}.png",
             caption="../report/case.rst",
@@ -148,28 +151,6 @@ rule report_crop:
         figure=config["report"]["figure"],
     script:
         "../../scripts/report_crop.py"
-
-
-rule report_volumes:
-    input:
-        unpack(network_images),
-        ct="results/crop/{case}/ct.nii.gz",
-    output:
-        volumes=directory("results/report/volumes/{case}"),
-    log:
-        "logs/report/volumes/{case}.log",
-    benchmark:
-        "benchmarks/report/volumes/{case}.tsv"
-    conda:
-        "../../envs/stats.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000, per_megavoxel=20),
-        runtime=minutes(10, per_megavoxel=0.1),
-    params:
-        code=code_digest("scripts/report_volumes.py"),
-    script:
-        "../../scripts/report_volumes.py"
 
 
 rule report_figures:
