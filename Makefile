@@ -134,6 +134,10 @@ bench-evaluate: $(READY)  ## measure the evaluation of a case (STUDY=directory o
 	$(BIN)/python docs/benchmarks/run_evaluate.py --study $(STUDY)
 	$(BIN)/python docs/make_benchmarks.py
 
+bench-report: $(READY)  ## measure the report of 98 cases, made up of a finished demo's (STUDY=its directory; ten minutes): docs/benchmarks/report.tsv
+	$(BIN)/python docs/benchmarks/run_report.py --study $(STUDY)
+	$(BIN)/python docs/make_benchmarks.py
+
 bench-discover: $(READY)  ## measure how fast headers are read: docs/benchmarks/discover.tsv
 	$(BIN)/python docs/benchmarks/run_discover.py
 	$(BIN)/python docs/make_benchmarks.py
