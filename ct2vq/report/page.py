@@ -169,11 +169,18 @@ def linked(paths: Sequence[str | Path], page: str | Path) -> dict[str, str]:
 
 
 def linked_figures(paths: Sequence[str | Path], page: str | Path) -> dict[str, dict[str, Any]]:
-    """Links of each figure by its name: `image`, and `others` as pairs of format and link."""
+    """Links of each figure by its name: `image` with its `width` and `height`, `others` as pairs of format and link.
+
+    A page that knows the sizes of images that load late does not move under the reader.
+    """
+    from PIL import Image
+
     figures: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
         if path.suffix == ".png":
-            figures.setdefault(path.stem, {"others": []})["image"] = link(path, page)
+            with Image.open(path) as image:
+                size = dict(zip(("width", "height"), image.size, strict=True))
+            figures[path.stem] = {"image": link(path, page), **size, "others": []}
     for path in sorted(map(Path, paths), key=lambda path: path.suffix):
         if path.suffix in PRINTED and path.stem in figures:
             figures[path.stem]["others"].append((path.suffix[1:].upper(), link(path, page)))

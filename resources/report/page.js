@@ -166,7 +166,10 @@
 
   function fromAddress() {
     const id = decodeURIComponent(location.hash.slice(1));
-    if (id.startsWith("case-")) show(id.slice(5));
+    if (!id.startsWith("case-") || !byId.has(id.slice(5))) return;
+    show(id.slice(5));
+    keepInSight(document.getElementById(id));
+    view.scrollIntoView();
   }
 
   addEventListener("hashchange", fromAddress);

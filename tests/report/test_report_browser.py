@@ -120,6 +120,14 @@ def test_table_filters_and_sorts(opened: Browser) -> None:
 def test_a_link_to_a_case_shows_it(opened: Browser) -> None:
     opened.run("location.hash = '#case-sim003'")
     opened.wait_for("document.querySelector('#case-table .chosen').dataset.case === 'sim003'")
+    opened.wait_for("Math.abs(document.getElementById('case-view').getBoundingClientRect().top) < 60")
+
+
+def test_a_figure_has_its_place_before_it_is_loaded(opened: Browser) -> None:
+    ratios = "Array.from(document.querySelectorAll('.plot img')).map(i => [i.naturalWidth, i.width / i.height])"
+    found = opened.run(ratios)
+    assert not all(loaded for loaded, _ in found), "those far away wait"
+    assert {round(ratio, 2) for _, ratio in found} == {round(40 / 30, 2)}
 
 
 def test_viewer_draws_and_its_panes_move_together(opened: Browser) -> None:
