@@ -41,6 +41,12 @@ rule all:
         "results/compare/pairs.tsv",
         "results/compare/sensitivity.tsv",
         "results/compare/detection.tsv",
+        # for other programs: the workflow itself reads no SPECT on the CT's grid
+        [
+            f"results/register/{case.case_id}/{target}.nii.gz"
+            for case in COHORT.cases
+            for target in case.targets
+        ],
         reader_packs(),
         reader_answers(),
 

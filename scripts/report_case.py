@@ -15,23 +15,12 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.panels import draw_case
-        from ct2vq.report.volumes import write_viewer_volumes
+        from ct2vq.report.pictures import draw_cases
 
-        known = ("ct", "ct_lungs", "lungs", "network_ct")
-        files = dict(snakemake.input.items())
-        images = {name: path for name, path in files.items() if name not in known}
-        draw_case(
-            images,
-            files,
-            snakemake.output.panel,
-            case=snakemake.wildcards.case,
-            diagnosis=snakemake.params.diagnosis,
-            labels=snakemake.params.labels,
-            networks=snakemake.params.networks,
-            arms=snakemake.params.arms,
-            defects=snakemake.params.defects,
-            simulated=snakemake.params.simulated,
-            figure=snakemake.params.figure,
+        settings = ("labels", "networks", "arms", "defects", "simulated", "figure")
+        draw_cases(
+            snakemake.params.cases,
+            {name: Path(path) for name, path in snakemake.output.items()},
+            snakemake.params.diagnoses,
+            **{name: snakemake.params[name] for name in settings},
         )
-        write_viewer_volumes(files["network_ct"], images, snakemake.output.volumes, case=snakemake.wildcards.case)

@@ -15,11 +15,6 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.crop.figure import draw_normalisation
+        from ct2vq.report.pictures import draw_normalisations
 
-        draw_normalisation(
-            dict(snakemake.input.items()),
-            snakemake.output.figure,
-            case=snakemake.wildcards.case,
-            figure=snakemake.params.figure,
-        )
+        draw_normalisations(snakemake.params.cases, Path(snakemake.output.figures), snakemake.params.figure)

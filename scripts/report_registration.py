@@ -15,17 +15,6 @@ if __name__ == "__main__":
     from ct2vq.logs import stage
 
     with stage(snakemake.log[0]):
-        from ct2vq.fields import read_transform
-        from ct2vq.overlay import draw_registration
+        from ct2vq.report.pictures import draw_registrations
 
-        files = dict(snakemake.input.items())
-        draw_registration(
-            {name: path for name, path in files.items() if name not in ("ct", "lungs", "ct_to_spect", "qc")},
-            files["ct"],
-            files["lungs"],
-            read_transform(Path(files["ct_to_spect"])),
-            files["qc"],
-            snakemake.output.overlay,
-            case=" ".join(snakemake.wildcards),
-            figure=snakemake.params.figure,
-        )
+        draw_registrations(snakemake.params.cases, Path(snakemake.output.figures), snakemake.params.figure)

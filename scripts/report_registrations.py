@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
         write_registrations(
             snakemake.input.qc,
-            snakemake.input.overlays,
+            snakemake.params.overlays,
             snakemake.input.quality,
             snakemake.output.page,
             snakemake.output.table,

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
@@ -35,6 +36,7 @@ from ct2vq.identity.sources import write_sources
 from ct2vq.identity.store import study_store
 from ct2vq.learners import learned_targets
 from ct2vq.needs import SNAKEMAKE_MB, asked, raw_megavoxels, simulated_megavoxels
+from ct2vq.portions import portions
 from ct2vq.read.exports import stored_exports
 from ct2vq.read.names import FIGURES, REPORTED
 from ct2vq.read.readers import study_readers
@@ -206,6 +208,7 @@ wildcard_constraints:
     fold=r"\d+",
     alternative="|".join(config["sensitivity"]["spect"]) or "none",
     reader="|".join(READERS) or "none",
+    portion=r"\d+",
 
 
 @cache
@@ -282,8 +285,9 @@ def ct_megavoxels(case, volume):
 
 def _grows(base, per_megavoxel, per_case):
     def of_job(wildcards, attempt):
-        size = per_megavoxel and ct_megavoxels(
-            wildcards.case, wildcards.get("volume", "ct")
+        portion = PORTIONS.get(wildcards.get("portion"), [wildcards.get("case")])
+        size = per_megavoxel and max(
+            ct_megavoxels(case, wildcards.get("volume", "ct")) for case in portion
         )
         fixed = base + per_case * len(COHORT.cases)
         return asked(fixed, attempt, per_megavoxel, size)
@@ -489,11 +493,13 @@ def registrations(file):
     return [
         file(case.case_id, target)
         for case in COHORT.cases
-        for target in [
-            *([None] if case.registered_together else []),
-            *case.registered_alone,
-        ]
+        for target in registered(case)
     ]
+
+
+def registered(case):
+    """Targets of a case's registrations; None: of one that carries several."""
+    return [*([None] if case.registered_together else []), *case.registered_alone]
 
 
 def registration_file(case, target, name):
@@ -516,16 +522,64 @@ def accepted(wildcards):
     return registration_file(wildcards.case, wildcards.target, "accepted.txt")
 
 
-def registration_overlay(case, target):
-    """The figure of a registration; a folder keeps cases' names apart from targets'."""
+#: cases whose figures one job draws, by the portion's number: the start of a job costs as much as a figure
+PORTIONS = portions(COHORT.case_ids, 8)
+PORTION_OF = {case: portion for portion, cases in PORTIONS.items() for case in cases}
+
+
+def case_figure(kind, case, target=None):
+    """A figure of a case, in the folder of its portion; a folder keeps cases' names apart from targets'."""
     name = Path(case, target) if target else case
-    return f"results/report/figures/registration/{name}.png"
+    return f"results/report/figures/{kind}/{PORTION_OF[case]}/{name}.png"
 
 
-def normalised_inputs(wildcards):
-    """For each target of a case its normalised image and record, and what they were made from."""
-    case = wildcards.case
-    inputs = {}
+def of_portions(folder):
+    """A folder of every portion."""
+    return expand(f"{folder}/{{portion}}", portion=PORTIONS)
+
+
+def files_of(cases):
+    """All files of a nested dictionary, each once."""
+    if not isinstance(cases, Mapping):
+        return [cases]
+    return list(
+        dict.fromkeys(path for value in cases.values() for path in files_of(value))
+    )
+
+
+def registration_files(wildcards):
+    """What the figures of each case of a portion are drawn from, by the target that a registration carries alone."""
+    return {
+        case: {
+            target or "": overlay_files(case, target)
+            for target in registered(COHORT[case])
+        }
+        for case in PORTIONS[wildcards.portion]
+    }
+
+
+def normalisation_files(wildcards):
+    """What the figure of the normalised SPECT of each case of a portion is drawn from."""
+    return {case: normalised_files(case) for case in PORTIONS[wildcards.portion]}
+
+
+def picture_files(wildcards):
+    """What the figure of the images of each case of a portion, and the volumes of its viewer, are made from."""
+    return {
+        case: {
+            "ct": f"results/convert/{case}/ct.nii.gz",
+            "ct_lungs": f"results/segment/{case}/ct_lungs.nii.gz",
+            "lungs": f"results/crop/{case}/lungs.nii.gz",
+            "network_ct": f"results/crop/{case}/ct.nii.gz",
+            **images_of(case),
+        }
+        for case in PORTIONS[wildcards.portion]
+    }
+
+
+def normalised_files(case):
+    """The cropped CT, and for each target its normalised image and record, and what they were made from."""
+    inputs = {name: f"results/crop/{case}/{name}.nii.gz" for name in ("ct", "lungs")}
     for target in COHORT[case].targets:
         inputs[target] = f"results/crop/{case}/{target}.nii.gz"
         inputs[f"{target}_facts"] = f"results/crop/{case}/{target}.json"
@@ -570,8 +624,12 @@ def uncertain_models():
 
 
 def network_images(wildcards):
+    return images_of(wildcards.case)
+
+
+def images_of(case):
     """A case's images on the network's grid for the targets it has, named `spect_<target>` and `<model>_<target>`."""
-    case, images = wildcards.case, {}
+    images = {}
     for target in COHORT[case].targets:
         images[f"spect_{target}"] = f"results/crop/{case}/{target}.nii.gz"
         for model in models_for({"models": MODELS}, target):
@@ -713,17 +771,21 @@ def sensitivity_tables():
     return [f"results/sensitivity/cases/{case}.tsv" for case in some]
 
 
-def overlay_inputs(wildcards):
-    """What the overlay of a registration shows: the SPECT images that it carries and, if there is one, their CT."""
-    case = COHORT[wildcards.case]
-    alone = wildcards.get("target")
+def overlay_files(case_id, alone):
+    """What the figure of a registration shows: the SPECT images that it carries, their CT if there is one, and lungs."""
+    case = COHORT[case_id]
     targets = [alone] if alone else case.registered_together
-    volumes = {target: target for target in targets}
+    volumes = {"ct": "ct", **{target: target for target in targets}}
     if case.attenuation_ct(targets[0]):
         volumes["attenuation_ct"] = case.attenuation_ct(targets[0])
     return {
-        name: f"results/convert/{case.case_id}/{volume}.nii.gz"
-        for name, volume in volumes.items()
+        **{
+            name: f"results/convert/{case_id}/{volume}.nii.gz"
+            for name, volume in volumes.items()
+        },
+        "lungs": f"results/segment/{case_id}/ct_lungs.nii.gz",
+        "ct_to_spect": registration_file(case_id, targets[0], "ct_to_spect.nii.gz"),
+        "qc": registration_file(case_id, targets[0], "qc.json"),
     }
 
 

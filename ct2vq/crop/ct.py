@@ -79,6 +79,7 @@ def crop_ct(ct: sitk.Image, lungs: sitk.Image, settings: Mapping[str, Any]) -> C
         "beyond_ct_hu": AIR_HU,
         "enhance": settings["enhance"],
         "window_hu": settings["window_hu"],
+        "texture": settings["texture"],
         "warnings": _warnings(beyond),
     }
     return CroppedCT(small_ct, enhanced, textures, small_lungs, record)

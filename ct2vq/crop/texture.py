@@ -7,7 +7,8 @@ bring them along at the price of a few channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,13 @@ TEXTURES = ("low", "high", "spread")
 LIMITS_HU = (-1200.0, -450.0)
 #: HU from which squares are summed up, near the lungs' mean: so float64 sums lose nothing
 _CENTRE_HU = -850.0
-#: slices that are sorted into the network's voxels at a time
+#: slices that are dealt out to the network's voxels at a time
 _SLICES = 16
-#: standard deviation, in the network's voxels, over which counts are spread: voxels that hold no voxel of a CT with
-#: thick slices get their neighbours', and the border of a voxel is no sharp step
+#: standard deviation, in the network's voxels, over which counts are spread: voxels that hold no part of a CT with
+#: thick slices get their neighbours'
 _SPREAD_VOXELS = 0.5
-#: a voxel of the network's with fewer of the CT's voxels (after spreading) takes its texture from its neighbours
-_LEAST_VOXELS = 0.5
+#: a voxel of the network's with fewer of the CT's voxels (after spreading) takes its texture from the nearest other
+_LEAST_VOXELS = 0.01
 
 
 def texture(ct: sitk.Image, lungs: sitk.Image, grid: sitk.Image, settings: Mapping[str, Any]) -> np.ndarray:
@@ -72,27 +73,55 @@ def _index_map(ct: sitk.Image, grid: sitk.Image, box: tuple[slice, ...]) -> np.n
 def _sums(
     hu: np.ndarray, inside: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], settings: Mapping[str, Any]
 ) -> np.ndarray:
-    """Over the lung voxels whose centre lies in each voxel of a grid: number, low ones, high ones, HU, its squares.
+    """Over the lung voxels in each voxel of a grid: number, low ones, high ones, HU, its squares.
+
+    A voxel that lies across the border of the grid's counts for both sides by its share: whole voxels would make
+    stripes where slices and grid are as far apart, and another image of the mirrored or turned CT.
 
     Returns:
         float64 `(5, z, y, x)`; HU counts from `_CENTRE_HU`.
     """
-    size = int(np.prod(shape))
-    total = np.zeros((5, size))
-    _, rows, columns = np.meshgrid([0], np.arange(hu.shape[1]), np.arange(hu.shape[2]), indexing="ij", copy=False)
-    within = [matrix[axis, 0] * columns + matrix[axis, 1] * rows + matrix[axis, 3] for axis in range(3)]
+    total = np.zeros((5, int(np.prod(shape))))
+    matrix = matrix[::-1]  # of the grid's axes z, y, x
+    rows, columns = np.arange(hu.shape[1])[:, None], np.arange(hu.shape[2])
+    within = [one[0] * columns + one[1] * rows + one[3] for one in matrix]
+    extent = np.minimum(np.abs(matrix[:, :3]).sum(axis=1), 1)
     for first in range(0, len(hu), _SLICES):
         part = slice(first, first + _SLICES)
         chosen = inside[part]
         if not chosen.any():
             continue
         height = np.arange(first, first + len(chosen))[:, None, None]
-        at = [np.rint((within[axis] + matrix[axis, 2] * height)[chosen]).astype(np.int64) for axis in (2, 1, 0)]
-        reached = np.all([(one >= 0) & (one < number) for one, number in zip(at, shape, strict=True)], axis=0)
-        place = np.ravel_multi_index([one[reached] for one in at], shape)
-        values = hu[part][chosen][reached].astype(np.float64)
+        at = [(flat + one[2] * height)[chosen] for flat, one in zip(within, matrix, strict=True)]
+        values = hu[part][chosen].astype(np.float64)
         above = values - _CENTRE_HU
-        weights = [None, values < settings["low_hu"], values > settings["high_hu"], above, above**2]
-        for row, weight in zip(total, weights, strict=True):
-            row += np.bincount(place, weight, size)
+        features = [values < settings["low_hu"], values > settings["high_hu"], above, above**2]
+        for place, voxels, share in _dealt(at, extent, shape):
+            total[0] += np.bincount(place, share, total.shape[1])
+            for row, feature in zip(total[1:], features, strict=True):
+                row += np.bincount(place, share * feature[voxels], total.shape[1])
     return total.reshape(5, *shape)
+
+
+def _dealt(
+    at: Sequence[np.ndarray], extent: np.ndarray, shape: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Which voxels of a grid boxes lie in: flat index of the grid's voxel, number of the box, and share of the box.
+
+    Args:
+        at: continuous index of the boxes' centres along each axis of the grid.
+        extent: size of the boxes along each axis, in voxels of the grid; at most 1, so that a box lies in two at most.
+        shape: of the grid.
+    """
+    lower = [np.floor(one - size / 2 + 0.5).astype(np.int64) for one, size in zip(at, extent, strict=True)]
+    # how much of a box lies beyond the border of the voxel that it begins in
+    beyond = [
+        np.clip((one + size / 2 - low - 0.5) / size, 0, 1) for one, low, size in zip(at, lower, extent, strict=True)
+    ]
+    for sides in product((0, 1), repeat=3):
+        shares = [part if side else 1 - part for side, part in zip(sides, beyond, strict=True)]
+        share = shares[0] * shares[1] * shares[2]
+        index = [low + side for low, side in zip(lower, sides, strict=True)]
+        reached = np.all([(one >= 0) & (one < number) for one, number in zip(index, shape, strict=True)], axis=0)
+        voxels = np.flatnonzero((share > 0) & reached)
+        yield np.ravel_multi_index([one[voxels] for one in index], shape), voxels, share[voxels]

@@ -246,6 +246,7 @@ def _browser_case(
         "diagnosis": study.cases[case].get("diagnosis", "unknown"),
         "targets": [target for target in study.targets if target in study.cases[case]["targets"]],
         "panel": links["panels"][case],
+        "folder": links["volumes"][case],
         "links": pages,
         "flags": case_flags(study, case),
         "values": {
@@ -275,7 +276,6 @@ def viewer_settings(study: Study, links: Mapping[str, Any]) -> dict[str, Any]:
     names = list(dict.fromkeys((figure["colour_map"], *VIEWER_MAPS)))
     return {
         "script": links["viewer"],
-        "folder": links["volumes"],
         "models": {name: models[name] for name in (*study.networks, *(n for n in models if n not in study.networks))},
         "targets": {target: TARGET_NAMES[target] for target in study.targets},
         "maps": {name: _colours(name) for name in names},

@@ -130,7 +130,7 @@ def write_report(
         "tables": linked(copied, page),
         "times": link(outputs["times"], page),
         "viewer": link(Path(outputs["viewer"], VIEWER_FILES[0]), page),
-        "volumes": link(Path(volumes[0]).parent, page) if volumes else "",
+        "volumes": {Path(folder).name: link(folder, page) for folder in volumes},
     }
     write_text(config_text(study.config), outputs["config"])
     write_text(render(study, links), page)

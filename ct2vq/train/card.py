@@ -97,6 +97,7 @@ def _preparation(header: Mapping[str, Any]) -> str:
     crop = header["crop"]
     low, high = crop["window_hu"]
     rows = {"voxels": f"{crop['spacing_mm']} mm, isotropic", "CT window": f"{low} to {high} HU"}
+    rows |= {f"CT texture, `{key}`": _word(value) for key, value in crop.get("texture", {}).items()}
     rows |= {f"SPECT, `{key}`": _word(value) for key, value in sorted(crop["spect"].items())}
     return f"The SPECT images were normalised in each patient's own lungs and clipped to 0..1.\n\n{_table(rows)}"
 

@@ -31,7 +31,7 @@
 
   async function volume(name) {
     const key = item.id + "/" + name;
-    if (!volumes.has(key)) await addScript(settings.folder + "/" + encodeURIComponent(item.id) + "/" + name + ".js");
+    if (!volumes.has(key)) await addScript(item.folder + "/" + name + ".js");
     return volumes.get(key);
   }
 

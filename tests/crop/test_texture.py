@@ -93,15 +93,60 @@ def test_it_follows_the_tissue_on_an_oblique_grid_and_never_reads_outside_the_lu
     np.testing.assert_array_equal(low[far] > 0.5, centre[far] > 0)
 
 
-def test_the_result_does_not_depend_on_how_the_ct_is_stored() -> None:
-    lungs = block((1.5, 1.5, 2.0), 32)
-    values = np.random.default_rng(1).normal(-850, 80, (32,) * 3).astype(np.float32)
-    grid = grid_of(lungs)
+#: spacing of the CT and of the grid, and voxels along an axis: commensurate ones of any parity meet the grid's borders
+STORED = [
+    ((1.5, 1.5, 2.0), 8.0, 32),
+    ((1.0, 1.0, 4.0), 4.0, 31),
+    ((1.0, 1.0, 1.0), 4.0, 33),
+    ((2.0, 2.0, 3.0), 6.0, 31),
+]
+
+
+@pytest.mark.parametrize(("spacing", "spacing_mm", "side"), STORED)
+def test_the_result_does_not_depend_on_how_the_ct_is_stored(
+    spacing: tuple[float, float, float], spacing_mm: float, side: int
+) -> None:
+    lungs = block(spacing, side)
+    values = np.random.default_rng(1).normal(-850, 80, (side,) * 3).astype(np.float32)
+    grid = grid_of(lungs, spacing_mm)
     ct = from_array(values, lungs)
     turned = [sitk.Flip(image, (True, False, True)) for image in (ct, lungs)]
     np.testing.assert_allclose(
         texture(*turned, grid, SETTINGS), texture(ct, lungs, grid, SETTINGS), rtol=1e-4, atol=1e-3
     )
+
+
+@pytest.mark.parametrize(("spacing", "spacing_mm", "side"), STORED)
+def test_a_mirrored_ct_has_the_mirrored_texture(
+    spacing: tuple[float, float, float], spacing_mm: float, side: int
+) -> None:
+    lungs = block(spacing, side)
+    values = np.random.default_rng(2).normal(-850, 80, (side,) * 3).astype(np.float32)
+    grid = grid_of(lungs, spacing_mm)
+    there, back = (texture(from_array(one, lungs), lungs, grid, SETTINGS) for one in (values, values[:, :, ::-1]))
+    inside = to_array(grid) > 0
+    np.testing.assert_array_equal(inside, inside[:, :, ::-1])
+    np.testing.assert_allclose(back[..., ::-1], there, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("spacing", "spacing_mm", "side"), STORED)
+def test_a_slope_has_no_stripes(spacing: tuple[float, float, float], spacing_mm: float, side: int) -> None:
+    lungs = block(spacing, side)
+    slope = np.broadcast_to(-850 + np.arange(side)[:, None, None] * spacing[2], (side,) * 3).astype(np.float32)
+    grid = grid_of(lungs, spacing_mm)
+    found = named(texture(from_array(slope, lungs), lungs, grid, SHARP))["spread"]
+    inside = deep(grid)
+    along = [found[z][inside[z]].mean() for z in range(len(found)) if inside[z].any()][1:-1]
+    assert len(along) > 1
+    assert np.ptp(along) < 0.01 * np.mean(along)
+
+
+@pytest.mark.parametrize(("own_mm", "spacing_mm"), [(2.0, 1.0), (8.0, 4.0), (3.0, 2.0)])
+def test_a_ct_coarser_than_the_grid_leaves_no_holes(own_mm: float, spacing_mm: float) -> None:
+    lungs = block((own_mm,) * 3, 24)
+    grid = grid_of(lungs, spacing_mm)
+    found = texture(from_array(np.full((24,) * 3, -970, np.float32), lungs), lungs, grid, SHARP)
+    assert (found[0][to_array(grid) > 0] > 0.999).all()
 
 
 def test_no_lung_voxel_within_the_grid_gives_zeros() -> None:

@@ -1,95 +1,101 @@
 # report: figures, tables and one page to open. Nothing here computes a result.
 
 
-rule report_case:
-    input:
-        unpack(network_images),
-        ct="results/convert/{case}/ct.nii.gz",
-        ct_lungs="results/segment/{case}/ct_lungs.nii.gz",
-        lungs="results/crop/{case}/lungs.nii.gz",
-        network_ct="results/crop/{case}/ct.nii.gz",
-    output:
-        volumes=directory("results/report/volumes/{case}"),
-        panel=report(
-            "results/report/figures/cases/{case}.png",
-            caption="../report/case.rst",
-            category="Cases",
-            labels={"case": "{case}", "figure": "images"},
-        ),
-    log:
-        "logs/report/cases/{case}.log",
-    benchmark:
-        "benchmarks/report/cases/{case}.tsv"
-    conda:
-        "../../envs/stats.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1500, per_megavoxel=20),
-        runtime=minutes(15, per_megavoxel=0.1),
-    params:
-        code=code_digest("scripts/report_case.py"),
-        labels=model_labels(),
-        networks=NETWORKS,
-        arms=vq_arms({name: MODELS[name] for name in NETWORKS}),
-        defects=config["evaluate"]["defects"],
-        diagnosis=lambda wildcards: COHORT[wildcards.case].attributes.get(
-            "diagnosis", "unknown"
-        ),
-        simulated=COHORT.simulated,
-        figure=config["report"]["figure"],
-    script:
-        "../../scripts/report_case.py"
-
-
 rule report_registration:
     input:
-        unpack(overlay_inputs),
-        ct="results/convert/{case}/ct.nii.gz",
-        lungs="results/segment/{case}/ct_lungs.nii.gz",
-        ct_to_spect="results/register/{case}/ct_to_spect.nii.gz",
-        qc="results/register/{case}/qc.json",
+        lambda wildcards: files_of(registration_files(wildcards)),
     output:
-        overlay=report(
-            "results/report/figures/registration/{case}.png",
+        figures=report(
+            directory("results/report/figures/registration/{portion}"),
+            patterns=["{name}.png"],
             caption="../report/registration.rst",
             category="Registration",
-            labels={"case": "{case}", "figure": "before and after"},
+            labels={"case": "{name}", "figure": "before and after"},
         ),
     log:
-        "logs/report/registration/{case}.log",
+        "logs/report/registration/{portion}.log",
     benchmark:
-        "benchmarks/report/registration/{case}.tsv"
+        "benchmarks/report/registration/{portion}.tsv"
     conda:
         "../../envs/stats.yaml"
     threads: 1
     resources:
         mem_mb=memory(1500, per_megavoxel=20),
-        runtime=minutes(15, per_megavoxel=0.1),
+        runtime=minutes(30, per_megavoxel=1),
     params:
         code=code_digest("scripts/report_registration.py"),
+        cases=registration_files,
         figure=config["report"]["figure"],
     script:
         "../../scripts/report_registration.py"
 
 
-use rule report_registration as report_registration_alone with:
+rule report_crop:
     input:
-        unpack(overlay_inputs),
-        ct="results/convert/{case}/ct.nii.gz",
-        lungs="results/segment/{case}/ct_lungs.nii.gz",
-        ct_to_spect=ct_to_spect,
-        qc="results/register/{case}/{target}_qc.json",
+        lambda wildcards: files_of(normalisation_files(wildcards)),
     output:
-        overlay=report(
-            "results/report/figures/registration/{case}/{target}.png",
-            caption="../report/registration.rst",
-            category="Registration",
-            labels={"case": "{case}", "figure": "before and after, {target}"},
+        figures=report(
+            directory("results/report/figures/crop/{portion}"),
+            patterns=["{name}.png"],
+            caption="../report/crop.rst",
+            category="Normalisation",
+            labels={"case": "{name}", "figure": "SPECT before and after"},
         ),
     log:
-        "logs/report/registration/{case}/{target}.log",
+        "logs/report/crop/{portion}.log",
     benchmark:
-        "benchmarks/report/registration/{case}/{target}.tsv"
+        "benchmarks/report/crop/{portion}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, per_megavoxel=20),
+        runtime=minutes(30, per_megavoxel=1),
+    params:
+        code=code_digest("scripts/report_crop.py"),
+        cases=normalisation_files,
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_crop.py"
+
+
+rule report_case:
+    input:
+        lambda wildcards: files_of(picture_files(wildcards)),
+    output:
+        volumes=directory("results/report/volumes/{portion}"),
+        cases=report(
+            directory("results/report/figures/cases/{portion}"),
+            patterns=["{name}.png"],
+            caption="../report/case.rst",
+            category="Cases",
+            labels={"case": "{name}", "figure": "images"},
+        ),
+    log:
+        "logs/report/cases/{portion}.log",
+    benchmark:
+        "benchmarks/report/cases/{portion}.tsv"
+    conda:
+        "../../envs/stats.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, per_megavoxel=20),
+        runtime=minutes(30, per_megavoxel=1),
+    params:
+        code=code_digest("scripts/report_case.py"),
+        cases=picture_files,
+        labels=model_labels(),
+        networks=NETWORKS,
+        arms=vq_arms({name: MODELS[name] for name in NETWORKS}),
+        defects=config["evaluate"]["defects"],
+        diagnoses=lambda wildcards: {
+            case: COHORT[case].attributes.get("diagnosis", "unknown")
+            for case in PORTIONS[wildcards.portion]
+        },
+        simulated=COHORT.simulated,
+        figure=config["report"]["figure"],
+    script:
+        "../../scripts/report_case.py"
 
 
 rule report_registrations:
@@ -97,7 +103,7 @@ rule report_registrations:
         qc=registrations(
             lambda case, target: registration_file(case, target, "qc.json")
         ),
-        overlays=registrations(registration_overlay),
+        overlays=of_portions("results/report/figures/registration"),
         quality="results/register/quality.tsv",
     output:
         page="results/report/registration.html",
@@ -114,6 +120,7 @@ rule report_registrations:
         runtime=minutes(10, per_case=0.01),
     params:
         code=code_digest("scripts/report_registrations.py"),
+        overlays=registrations(partial(case_figure, "registration")),
         template=folder_digest(
             Path(workflow.basedir) / "resources" / "report", HASH_CACHE
         ),
@@ -122,35 +129,6 @@ rule report_registrations:
         modulated=config["register"]["modulate"],
     script:
         "../../scripts/report_registrations.py"
-
-
-rule report_crop:
-    input:
-        unpack(normalised_inputs),
-        ct="results/crop/{case}/ct.nii.gz",
-        lungs="results/crop/{case}/lungs.nii.gz",
-    output:
-        figure=report(
-            "results/report/figures/crop/{case}.png",
-            caption="../report/crop.rst",
-            category="Normalisation",
-            labels={"case": "{case}", "figure": "SPECT before and after"},
-        ),
-    log:
-        "logs/report/crop/{case}.log",
-    benchmark:
-        "benchmarks/report/crop/{case}.tsv"
-    conda:
-        "../../envs/stats.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1500, per_megavoxel=10),
-        runtime=minutes(15, per_megavoxel=0.1),
-    params:
-        code=code_digest("scripts/report_crop.py"),
-        figure=config["report"]["figure"],
-    script:
-        "../../scripts/report_crop.py"
 
 
 rule report_figures:
@@ -361,11 +339,11 @@ rule report:
             fold=FOLD_NUMBERS,
         ),
         figures=rules.report_figures.output,
-        panels=expand("results/report/figures/cases/{case}.png", case=COHORT.case_ids),
-        normalised=expand(
-            "results/report/figures/crop/{case}.png", case=COHORT.case_ids
-        ),
-        volumes=expand("results/report/volumes/{case}", case=COHORT.case_ids),
+        pictures=[
+            *of_portions("results/report/figures/cases"),
+            *of_portions("results/report/figures/crop"),
+            *of_portions("results/report/volumes"),
+        ],
         registrations="results/report/registration.html",
     output:
         page="results/report/index.html",
@@ -394,6 +372,12 @@ rule report:
         published=folder_digest(
             Path(workflow.basedir) / "resources" / "published.tsv", HASH_CACHE
         ),
+        panels=[case_figure("cases", case) for case in COHORT.case_ids],
+        normalised=[case_figure("crop", case) for case in COHORT.case_ids],
+        volumes=[
+            f"results/report/volumes/{PORTION_OF[case]}/{case}"
+            for case in COHORT.case_ids
+        ],
         labels=model_labels(),
         cases=case_facts(),
         flow=cohort_flow(),
