@@ -234,13 +234,18 @@ def _common_header(weights: Sequence[Path]) -> dict[str, Any]:
         if "crop" not in header:
             raise Ct2vqError(f"a baseline of kind `{header['kind']}` cannot be applied alone", path=path)
         for block in ("convert", "segment", "crop", "simulated"):
-            if header.get(block) != headers[0].get(block):
+            if _as_prepared(header, block) != _as_prepared(headers[0], block):
                 problem = f"the folds and models to apply were trained on other images than each other (`{block}`)"
                 raise Ct2vqError(problem, path=path, hint="train them again")
         same_model = path.parent.parent == weights[0].parent.parent
         if same_model and header["targets"] != headers[0]["targets"]:
             raise Ct2vqError("the folds of this model were trained differently", path=path, hint="train them again")
     return headers[0]
+
+
+def _as_prepared(header: Mapping[str, Any], block: str) -> Any:
+    """A block of the preparation; settings that came after the weights have their defaults."""
+    return header.get(block) if block == "simulated" else completed_block(block, header.get(block) or {})
 
 
 def _draw(

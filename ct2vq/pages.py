@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ def style() -> str:
 def script(name: str) -> str:
     """A classic script of `resources/report`, which stands in the page."""
     return (RESOURCES / "report" / name).read_text(encoding="utf-8")
+
+
+def png_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a PNG in pixels, from its header (PNG specification, 3rd edition, 11.2.1)."""
+    with open(path, "rb") as stream:
+        return struct.unpack(">II", stream.read(24)[16:])
 
 
 def link(path: str | Path, page: str | Path) -> str:

@@ -8,6 +8,7 @@ network's grid and are carried to the planes alone as `ct2vq.crop.restore` carri
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ PLANES = {
     "coronal": (0, 2, "R", "L"),
     "sagittal": (1, 2, "A", "P"),
 }
-TITLE_IN, HEADER_IN, GAP_IN, LEFT_IN, FOOT_IN = 0.38, 0.27, 0.05, 0.37, 0.62
+TITLE_IN, HEADER_IN, GAP_IN, LEFT_IN, FOOT_IN = 0.38, 0.27, 0.05, 0.37, 0.74
+#: of the words below the colour bars
+CHARACTERS_PER_INCH = 17
 
 
 @dataclass(frozen=True)
@@ -358,7 +361,7 @@ def _draw_rows(output: str | Path, rows: Sequence[Row], columns: int, title: str
             left = LEFT_IN + (column - width) / 2
             _draw_row(sheet, row, [(left + n * (column + GAP_IN), top, width, height) for n in range(columns)], style)
             top += height
-        _colour_bars(sheet, size, style)
+        _colour_bars(sheet, size, rows, style)
 
 
 def _draw_row(sheet: Axes, row: Row, boxes: Sequence[Box], style: CaseStyle) -> None:
@@ -417,16 +420,22 @@ def _burn_in(sheet: Axes, box: Box, simulated: bool) -> None:
     )
 
 
-def _colour_bars(sheet: Axes, size: tuple[float, float], style: CaseStyle) -> None:
+def _colour_bars(sheet: Axes, size: tuple[float, float], rows: Sequence[Row], style: CaseStyle) -> None:
+    """A bar for each kind of image that the rows have."""
     width, height = size
-    bar = min(3.8, 0.42 * width)
-    steps = np.linspace(0, 1, 6)
+    kinds = {image.kind for row in rows for image in row.images if image is not None}
+    signed = np.linspace(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE, 5)
     scales = {
-        "function": ({share: f"{share:.1f}" for share in steps}, FUNCTION_LABEL),
+        "function": ({share: f"{share:.1f}" for share in np.linspace(0, 1, 6)}, FUNCTION_LABEL),
         "difference": (
-            {share: f"{(2 * share - 1) * LARGEST_DIFFERENCE:.1f}".replace("-", "−") for share in steps},
+            {0.5 + value / (2 * LARGEST_DIFFERENCE): f"{value:g}".replace("-", "−") for value in signed},
             DIFFERENCE_LABEL,
         ),
     }
-    for (kind, (ticks, words)), centre in zip(scales.items(), (0.27, 0.75), strict=True):
-        colour_bar(sheet, style.colours[kind], (centre * width - bar / 2, height - 0.53, bar, 0.11), ticks, words)
+    shown = [kind for kind in scales if kind in kinds]
+    bar = min(3.8, 0.84 * width / len(shown))
+    for number, kind in enumerate(shown):
+        ticks, words = scales[kind]
+        left = width * (number + 0.5) / len(shown) - bar / 2
+        words = textwrap.fill(words, int(CHARACTERS_PER_INCH * 0.95 * width / len(shown)))
+        colour_bar(sheet, style.colours[kind], (left, height - FOOT_IN + 0.09, bar, 0.11), ticks, words)

@@ -10,10 +10,13 @@ import pydicom
 import pydicom.data
 import pytest
 import SimpleITK as sitk
+from factories import CROP
 from PIL import Image
 
 from ct2vq import panels
 from ct2vq.config import complete_config
+from ct2vq.crop.grid import network_grid
+from ct2vq.crop.restore import WayBack
 from ct2vq.errors import ConfigError, Ct2vqError, GeometryError
 from ct2vq.figures import Look, colour_map, draw_missing, model_colours, new_figure, study_figure
 from ct2vq.volume import from_array, make_grid, read_volume, to_array, write_volume
@@ -209,6 +212,58 @@ def test_case_panel_shows_differences_and_v_minus_q(files: dict[str, str], tmp_p
     rows = slice(int(0.25 * len(higher)), int(0.45 * len(higher)))
     red = [(image[rows, :, 0] - image[rows, :, 2] > 60).sum() for image in (without, higher)]
     assert red[1] > red[0] + 500, "what is too high is red"
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("one_lung", [False, True])
+def test_a_plane_shows_what_lies_there_on_the_cts_grid(direction: str, one_lung: bool) -> None:
+    """The slab round a plane of a coarser network's grid gives what the whole way back gives."""
+    images = phantom(DIRECTIONS[direction])
+    labels = to_array(images["lungs"])
+    lungs = (
+        from_array(np.where(labels == 1, labels, 0).astype(np.uint8), images["lungs"]) if one_lung else images["lungs"]
+    )
+    grid = network_grid(lungs, CROP | {"spacing_mm": 7.0, "margin_mm": 14, "multiple": 2})
+    shape = to_array(grid).shape
+    image = 0.5 + 0.4 * np.sin(np.indices(shape).sum(axis=0) / 3)
+    whole = WayBack(grid, lungs)(image)
+    for plane in panels.planes_through(grid, ("axial", "coronal", "sagittal")):
+        view = panels.View.of(plane, images["ct"], lungs, grid, FIGURE["lung_window"])
+        deep = plane.turned(plane.share(lungs)) > 0.999
+        # linear interpolation between the CT's voxels is what differs
+        np.testing.assert_allclose(view.cut(image)[deep], plane.cut(whole)[deep], atol=0.05)
+        assert not view.cut(image)[view.inside < 0.5].any()
+
+
+def test_a_plane_without_lung_is_empty() -> None:
+    images = phantom()
+    (axial,) = panels.planes_through(images["lungs"], ("axial",))
+    origin = list(axial.grid.GetOrigin())
+    origin[2] += 500
+    beyond = panels.Plane("axial", make_grid(axial.grid.GetSize(), axial.grid.GetSpacing(), origin))
+    view = panels.View.of(beyond, images["ct"], images["lungs"], images["lungs"], FIGURE["lung_window"])
+    assert not view.cut(np.ones(to_array(images["lungs"]).shape)).any()
+
+
+@pytest.mark.parametrize("targets", [("perfusion",), ("perfusion", "ventilation")])
+def test_words_below_the_colour_bars_stay_on_the_figure(files: dict[str, str], tmp_path, monkeypatch, targets) -> None:
+    """Of one model without SPECT, the narrowest figure."""
+    seen = []
+
+    def measured(*args: object) -> None:
+        colour_bar(*args)
+        seen.append(args[0])
+
+    colour_bar = panels.colour_bar
+    monkeypatch.setattr(panels, "colour_bar", measured)
+    images = {f"ddran_{target}": files["made"] for target in targets}
+    arms = {"ddran": dict.fromkeys(targets, "ddran")}
+    draw_case(files, tmp_path / "a.png", images, networks=["ddran"], arms=arms)
+    sheet = seen[-1]
+    boxes = [text.get_window_extent() for text in sheet.texts if "relative" in text.get_text()]
+    width = sheet.figure.bbox.width
+    assert all(box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 for box in boxes)
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :])
 
 
 def test_case_panel_refuses_another_grid(files: dict[str, str], tmp_path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ct2vq.config import is_network, model_training
+from ct2vq.crop.texture import LIMITS_HU
 from ct2vq.report.results import loss_words, network_words, threshold_words
 from ct2vq.report.settings import assumptions
 from ct2vq.report.study import Study
@@ -138,13 +139,15 @@ def _crop(settings: Mapping[str, Any], mark: Callable[[str], str]) -> str:
     }
     low, high = settings["window_hu"]
     texture = settings["texture"]
+    low_limit, high_limit = LIMITS_HU
     return (
         f"CT and SPECT were resampled to {settings['spacing_mm']:g} mm{mark('crop.spacing_mm')} and cropped to the "
         "lungs "
         f"with a margin of {settings['margin_mm']:g} mm. CT contrast was enhanced by "
-        f"{settings['enhance'].replace('_', ' ')}{mark('crop.enhance')} in the window {low:g} to {high:g} HU; the "
-        f"shares of CT voxels below {texture['low_hu']:g} and above {texture['high_hu']:g} HU and their standard "
-        f"deviation within each voxel{mark('crop.texture')} were kept beside it. SPECT was "
+        f"{settings['enhance'].replace('_', ' ')}{mark('crop.enhance')} in the window {low:g} to {high:g} HU. Beside "
+        f"it stand, of the CT's own voxels within each voxel (limited to {low_limit:g} to {high_limit:g} HU and "
+        f"smoothed by a Gaussian of {texture['smooth_mm']:g} mm), the shares below {texture['low_hu']:g} and above "
+        f"{texture['high_hu']:g} HU and the standard deviation of HU{mark('crop.texture')}. SPECT was "
         f"divided by {references[spect['reference']]}{mark('crop.spect')} and limited to 0 to 1; before that, clumps "
         "of "
         f"tracer with a contrast above {spots['contrast']:g} and at most {spots['max_ml']:g} mL were "

@@ -14,7 +14,7 @@ from ct2vq.figures import METRIC_NAMES
 from ct2vq.files import copy_file, read_json, read_tsv, write_text, write_tsv
 from ct2vq.findings import PUBLISHED_PATIENTS, number, p_value
 from ct2vq.noticed import noticed_rows, read_records, summarise_noticed
-from ct2vq.pages import RESOURCES, link, script, style, template
+from ct2vq.pages import RESOURCES, link, png_size, script, style, template
 from ct2vq.read.names import REPORTED
 from ct2vq.registrations import registration_name, summarise
 from ct2vq.report.cases import (
@@ -173,14 +173,11 @@ def linked_figures(paths: Sequence[str | Path], page: str | Path) -> dict[str, d
 
     A page that knows the sizes of images that load late does not move under the reader.
     """
-    from PIL import Image
-
     figures: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
         if path.suffix == ".png":
-            with Image.open(path) as image:
-                size = dict(zip(("width", "height"), image.size, strict=True))
-            figures[path.stem] = {"image": link(path, page), **size, "others": []}
+            width, height = png_size(path)
+            figures[path.stem] = {"image": link(path, page), "width": width, "height": height, "others": []}
     for path in sorted(map(Path, paths), key=lambda path: path.suffix):
         if path.suffix in PRINTED and path.stem in figures:
             figures[path.stem]["others"].append((path.suffix[1:].upper(), link(path, page)))

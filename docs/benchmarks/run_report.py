@@ -57,6 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ct2vq_bench_") as temporary:
         study = options.folder or Path(temporary) / "study"
+        if study.exists():
+            sys.exit(f"{study} is there already; name another --folder")
         _make_up(options.study, study, options.cases)
         rows = list(_report_rows(study, options.cores))
         rows += _page_rows(study, Path(temporary) / "browser")
@@ -79,7 +81,7 @@ def _make_up(demo: Path, study: Path, number: int) -> None:
     for case, source in cases.items():
         made[source].append(case)
     for folder in ("results", "work", "private"):
-        for path in _files(demo / folder):
+        for path in _files(demo / folder) if (demo / folder).is_dir() else ():
             _multiply(path, demo, study, made)
     config = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text(encoding="utf-8"))
     config["simulate"]["cases"] = number

@@ -165,10 +165,11 @@
   });
 
   function fromAddress() {
-    const id = decodeURIComponent(location.hash.slice(1));
-    if (!id.startsWith("case-") || !byId.has(id.slice(5))) return;
-    show(id.slice(5));
-    keepInSight(document.getElementById(id));
+    // no element has the address as its id: the browser would scroll there by itself, and later
+    const row = rows.find((row) => "#case-" + row.dataset.case === location.hash);
+    if (!row) return;
+    show(row.dataset.case);
+    if (!row.hidden) keepInSight(row);
     view.scrollIntoView();
   }
 

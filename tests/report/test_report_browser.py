@@ -123,6 +123,15 @@ def test_a_link_to_a_case_shows_it(opened: Browser) -> None:
     opened.wait_for("Math.abs(document.getElementById('case-view').getBoundingClientRect().top) < 60")
 
 
+def test_an_address_with_a_case_opens_at_the_case(chromium: Browser, page: Path) -> None:
+    chromium.open("about:blank")
+    chromium.open(f"{page.as_uri()}#case-sim003")
+    assert shown_case(chromium) == "sim003"
+    chromium.wait_for("Math.abs(document.getElementById('case-view').getBoundingClientRect().top) < 60")
+    chromium.run("location.hash = '#%'")
+    assert shown_case(chromium) == "sim003" and not chromium.complaints
+
+
 def test_a_figure_has_its_place_before_it_is_loaded(opened: Browser) -> None:
     ratios = "Array.from(document.querySelectorAll('.plot img')).map(i => [i.naturalWidth, i.width / i.height])"
     found = opened.run(ratios)

@@ -120,7 +120,9 @@ class Study:
 
 def prepare(study: Study, jobs: int) -> None:
     """Crop every case and keep what its images are compared with, where that is not done yet."""
-    missing = [case for case in study.folds if not study.known(case).is_file()]
+    missing = [
+        case for case in study.folds if not all(path.is_file() for path in (study.known(case), *study.images(case)))
+    ]
     if missing:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             list(pool.map(_keep, repeat(study), missing))
