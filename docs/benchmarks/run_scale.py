@@ -97,7 +97,7 @@ def _write(rows: list[list[object]]) -> None:
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     if path.is_file():
         before = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        table = pd.concat([before[~before["case"].isin(table["case"])], table])
+        table = pd.concat([before[~before["case"].isin(table["case"])], table], ignore_index=True)
     sizes = table["case"].str.split().str[0].astype(int)
     table = table.iloc[sizes.argsort(kind="stable")]
     write_tsv(table, path)

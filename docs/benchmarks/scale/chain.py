@@ -1,7 +1,8 @@
 """A plain Snakemake chain of the shape of a DAG: the same rules, wildcards and files, and none of our functions.
 
 Made from the shape of a small study (`scale.dag`), for any number of cases: what a job of a case reads of its own case
-becomes a pattern, what it reads of all cases an `expand` over them, what a training reads those of the other folds.
+becomes a pattern, what it reads of all cases an `expand` over them, what a training reads those of the other folds,
+what a job of a portion of the cases reads those of the portion.
 """
 
 from __future__ import annotations
@@ -13,13 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ct2vq.portions import portions
+
 CASE = re.compile(r"case\d{5}")
-HEAD = """CASES = open("cases.txt").read().split()
+#: folders of portions of the cases
+PORTION = re.compile(r"(results/report/(?:figures/[a-z]+|volumes))/[0-9]+")
+HEAD = """import hashlib
+
+CASES = open("cases.txt").read().split()
 FOLDS = {{case: str(number % {folds} + 1) for number, case in enumerate(CASES)}}
+NUMBER = 1
+while NUMBER * 8 < len(CASES):
+    NUMBER *= 2
+PORTIONS = {{}}
+for case in CASES:
+    portion = int(hashlib.sha256(case.encode()).hexdigest()[:8], 16) % NUMBER
+    PORTIONS.setdefault(str(portion), []).append(case)
 
 wildcard_constraints:
     case="[a-z0-9]+", model="[a-z_]+", fold="[0-9]+", target="perfusion|ventilation", alternative="[a-z_]+",
-    volume="[a-z_]+",
+    volume="[a-z_]+", portion="[0-9]+",
 
 rule all:
     default_target: True
@@ -45,6 +59,10 @@ rule {name}:
     shell:
         "true"
 """
+
+
+#: wildcards that have other values in a larger study
+ANY = ("case", "portion")
 
 
 def folds_of(shape: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -89,7 +107,7 @@ def _rule(name: str, rule: Mapping[str, Any], folds: Mapping[str, int], cases: s
     for job in rule["jobs"]:
         for wildcard, value in job["wildcards"].items():
             values[wildcard].add(value)
-    constraints = [f'{name}="{"|".join(sorted(found))}",' for name, found in values.items() if name != "case"]
+    constraints = [f'{name}="{"|".join(sorted(found))}",' for name, found in values.items() if name not in ANY]
     text = RULE.format(
         name=name,
         inputs="\n        ".join(_inputs(rule, folds, cases)),
@@ -105,7 +123,7 @@ def _inputs(rule: Mapping[str, Any], folds: Mapping[str, int], cases: set[str]) 
     """Lines of a rule's input; where jobs differ in more than their wildcards, a look-up by the other wildcards."""
     by_others: dict[tuple[str, ...], list[str]] = {}
     for job in rule["jobs"]:
-        others = {key: value for key, value in job["wildcards"].items() if key != "case"}
+        others = {key: value for key, value in job["wildcards"].items() if key not in ANY}
         made = _templates(job, folds, cases)
         key = tuple(others.values())
         if by_others.setdefault(key, made) != made:
@@ -137,8 +155,12 @@ def _templates(job: Mapping[str, Any], folds: Mapping[str, int], cases: set[str]
     own = job["wildcards"].get("case")
     lines: list[str] = []
     others: dict[str, set[str]] = defaultdict(set)
+    for folder in dict.fromkeys(found[1] for file in job["input"] if (found := PORTION.fullmatch(file))):
+        lines.append(f'expand("{folder}/{{portion}}", portion=PORTIONS),')
     for file in job["input"]:
         found = CASE.search(file)
+        if PORTION.fullmatch(file):
+            continue
         if found and found[0] != own:
             others[CASE.sub("{case}", file)].add(found[0])
         elif own and f"/fold{folds[own]}/" in file and "fold" not in job["wildcards"]:
@@ -163,6 +185,9 @@ def _quoted(file: str, fold: int) -> str:
 
 
 def _aggregate(pattern: str, named: set[str], job: Mapping[str, Any], folds: Mapping[str, int], cases: set[str]) -> str:
+    portion = job["wildcards"].get("portion")
+    if portion and named == set(portions(sorted(cases), 8)[portion]):
+        return f"lambda w: [{json.dumps(pattern)}.format(case=c) for c in PORTIONS[w.portion]],"
     if named == cases:
         return f"expand({json.dumps(pattern)}, case=CASES),"
     fold = job["wildcards"].get("fold")
