@@ -166,6 +166,8 @@ def model(**changes: Any) -> dict[str, Any]:
     ("change", "key", "said"),
     [
         ({"crop": {"window_hu": [0, -1000]}}, "crop.window_hu", "smaller"),
+        ({"crop": {"texture": {"low_hu": -700, "high_hu": -900}}}, "crop.texture", "smaller"),
+        ({"crop": {"texture": {"high_hu": -400}}}, "crop.texture.high_hu", "-450"),
         ({"crop": {"multiple": 6}}, "crop.multiple", "not a multiple of"),
         ({"simulate": {"motion": {"diaphragm_mm": [20, 5]}}}, "simulate.motion.diaphragm_mm", "20"),
         ({"simulate": {"spect": {"count_rate_ratio": [6, 3]}}}, "simulate.spect.count_rate_ratio", "6"),

@@ -149,6 +149,22 @@ def test_a_ct_coarser_than_the_grid_leaves_no_holes(own_mm: float, spacing_mm: f
     assert (found[0][to_array(grid) > 0] > 0.999).all()
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.float64])
+def test_any_kind_of_number_and_lungs_at_the_border_of_the_ct(kind: type) -> None:
+    labels = np.ones((20, 24, 28), np.uint8)
+    labels[..., 14:] = 0  # one lung, and it reaches five faces
+    lungs = from_array(labels, make_grid((28, 24, 20), (2, 2, 3), (0.0, 0.0, 0.0)))
+    values = np.random.default_rng(3).integers(-1000, -500, labels.shape)
+    grid = grid_of(lungs)
+    found, expected = (
+        texture(from_array(values.astype(one), lungs), lungs, grid, SETTINGS) for one in (kind, np.float32)
+    )
+    np.testing.assert_array_equal(found, expected)
+    inside = to_array(grid) > 0
+    assert found[:, ~inside].max() == 0
+    assert found[2][inside].min() > 20, "no voxel of the lung is left out"
+
+
 def test_no_lung_voxel_within_the_grid_gives_zeros() -> None:
     lungs = block()
     away = make_grid((8, 8, 8), (4, 4, 4), (500.0, 500.0, 500.0)) + 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from factories import CROP
 from models import SYNTHESIZE, write_network
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from ct2vq.apply import _common_header, _predicted, _weights_of
 from ct2vq.errors import Ct2vqError
@@ -46,3 +49,19 @@ def test_models_of_other_images_do_not_answer_together(tmp_path: Path) -> None:
         _common_header(mixed)
     with pytest.raises(Ct2vqError, match="no trained model here"):
         _weights_of(tmp_path / "nothing")
+
+
+def test_weights_from_before_textures_answer_beside_todays(tmp_path: Path, cropped_case: Path) -> None:
+    (today,) = trained(tmp_path, "today", range(1))
+    (plain,) = trained(tmp_path, "plain", range(1), network={"texture": False})
+    old = tmp_path / "old" / "fold0" / "weights.safetensors"
+    with safe_open(plain, "np") as stream:
+        header = json.loads(stream.metadata()["ct2vq"])
+    del header["network"]["texture"], header["crop"]["texture"]
+    old.parent.mkdir(parents=True)
+    save_file(load_file(plain), old, metadata={"ct2vq": json.dumps(header)})
+    case = read_cropped_case(cropped_case, ())
+    made, expected = (predict(path, case, "cpu", SYNTHESIZE) for path in (old, plain))
+    for target, image in expected.items():
+        np.testing.assert_array_equal(made[target], image)
+    assert _common_header([today, old])["in_channels"] == 8
