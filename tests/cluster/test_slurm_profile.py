@@ -11,6 +11,8 @@ from studies import ROOT
 
 #: not in a group, on purpose
 ALONE = {"train", "all", "check", "check_cohort", "reader_pack", "reader_report"}
+#: a job of theirs draws some eight cases
+ALONE |= {"report_case", "report_crop", "report_registration"}
 
 
 @pytest.fixture(scope="module")

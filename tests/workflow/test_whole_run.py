@@ -47,7 +47,7 @@ def test_the_reports_folder_is_whole(finished):
                 target = (folder / address.partition("#")[0]).resolve()
                 assert target.exists() and target.is_relative_to(folder), address
     for case in CASES:
-        volumes = {path.stem for path in (folder / "volumes" / case).iterdir()}
+        volumes = {path.stem for path in folder.glob(f"volumes/*/{case}/*")}
         assert {"ct", "spect_perfusion", "ddran_ventilation", "mean_map_perfusion"} <= volumes
 
 

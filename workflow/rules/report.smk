@@ -3,7 +3,7 @@
 
 rule report_registration:
     input:
-        lambda wildcards: files_of(registration_files(wildcards)),
+        files=lambda wildcards: files_of(registration_files(wildcards)),
     output:
         figures=report(
             directory("results/report/figures/registration/{portion}"),
@@ -32,7 +32,7 @@ rule report_registration:
 
 rule report_crop:
     input:
-        lambda wildcards: files_of(normalisation_files(wildcards)),
+        files=lambda wildcards: files_of(normalisation_files(wildcards)),
     output:
         figures=report(
             directory("results/report/figures/crop/{portion}"),
@@ -61,7 +61,7 @@ rule report_crop:
 
 rule report_case:
     input:
-        lambda wildcards: files_of(picture_files(wildcards)),
+        files=lambda wildcards: files_of(picture_files(wildcards)),
     output:
         volumes=directory("results/report/volumes/{portion}"),
         cases=report(
