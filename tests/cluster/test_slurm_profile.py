@@ -9,10 +9,10 @@ import slurm
 import yaml
 from studies import ROOT
 
-#: not in a group, on purpose
-ALONE = {"train", "all", "check", "check_cohort", "reader_pack", "reader_report"}
-#: a job of theirs draws some eight cases
-ALONE |= {"report_case", "report_crop", "report_registration"}
+#: not in a group, on purpose; a job of the last three draws some eight cases
+ALONE = {"train", "all", "check", "check_cohort", "reader_pack", "reader_report"} | {
+    *("report_case", "report_crop", "report_registration")
+}
 
 
 @pytest.fixture(scope="module")
