@@ -10,9 +10,8 @@ import yaml
 from studies import ROOT
 
 #: not in a group, on purpose; a job of the last three draws some eight cases
-ALONE = {"train", "all", "check", "check_cohort", "reader_pack", "reader_report"} | {
-    *("report_case", "report_crop", "report_registration")
-}
+ALONE = {"train", "all", "check", "check_cohort", "reader_pack", "reader_report"}
+ALONE |= {"report_case", "report_crop", "report_registration"}
 
 
 @pytest.fixture(scope="module")
