@@ -47,6 +47,7 @@ def test_the_study_through_slurm_is_the_study_of_a_local_run(cluster, checkout, 
         "synthesize": 1,
         "evaluate": 1,
         "tables": 1,
+        "report": 3,  # figures of the cases: one portion
     }
     trainings = sorted((job.start, job.end) for job in jobs if job.comment.startswith("rule_train"))
     assert any(second[0] < first[1] for first, second in itertools.pairwise(trainings)), (
