@@ -102,13 +102,20 @@ STORED = [
 ]
 
 
+def noisy(
+    spacing: tuple[float, float, float], spacing_mm: float, side: int
+) -> tuple[sitk.Image, np.ndarray, sitk.Image]:
+    """A lung, HU of noise in it, and the grid round it."""
+    lungs = block(spacing, side)
+    values = np.random.default_rng(1).normal(-850, 80, (side,) * 3).astype(np.float32)
+    return lungs, values, grid_of(lungs, spacing_mm)
+
+
 @pytest.mark.parametrize(("spacing", "spacing_mm", "side"), STORED)
 def test_the_result_does_not_depend_on_how_the_ct_is_stored(
     spacing: tuple[float, float, float], spacing_mm: float, side: int
 ) -> None:
-    lungs = block(spacing, side)
-    values = np.random.default_rng(1).normal(-850, 80, (side,) * 3).astype(np.float32)
-    grid = grid_of(lungs, spacing_mm)
+    lungs, values, grid = noisy(spacing, spacing_mm, side)
     ct = from_array(values, lungs)
     turned = [sitk.Flip(image, (True, False, True)) for image in (ct, lungs)]
     np.testing.assert_allclose(
@@ -120,9 +127,7 @@ def test_the_result_does_not_depend_on_how_the_ct_is_stored(
 def test_a_mirrored_ct_has_the_mirrored_texture(
     spacing: tuple[float, float, float], spacing_mm: float, side: int
 ) -> None:
-    lungs = block(spacing, side)
-    values = np.random.default_rng(2).normal(-850, 80, (side,) * 3).astype(np.float32)
-    grid = grid_of(lungs, spacing_mm)
+    lungs, values, grid = noisy(spacing, spacing_mm, side)
     there, back = (texture(from_array(one, lungs), lungs, grid, SETTINGS) for one in (values, values[:, :, ::-1]))
     inside = to_array(grid) > 0
     np.testing.assert_array_equal(inside, inside[:, :, ::-1])
